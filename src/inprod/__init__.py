@@ -1,0 +1,1 @@
+"""inprod: test in production, safely."""
