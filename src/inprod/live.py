@@ -18,14 +18,14 @@ LISTENERS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One change: `topic` (`flags`, `rollouts` ...), `event` name, `payload` (what JSON can hold)."""
+    """One change: `topic` (`flags`, `rollouts` ...), `event`, `payload` (what JSON can hold)."""
 
     topic: str
     event: str
     payload: object
 
 
-class Lagged(Exception):  # noqa: N818  # it is a state of the listener, told to it by raising
+class Lagged(Exception):
     """The listener fell behind; it must read the whole state again."""
 
 

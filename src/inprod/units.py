@@ -74,6 +74,8 @@ def parse(text: str | float, unit: Unit) -> float:
             raise _unreadable(text, unit)
         total += float(part[1]) * scale
         position = part.end()
+    if not math.isfinite(total):
+        raise _unreadable(text, unit)
     return total
 
 
