@@ -23,7 +23,8 @@ class What(StrEnum):
 
     EXPOSED = "n"  # units (or events) that entered; bin is the value's bin for latency, mean
     BAD = "bad"  # of those, the ones that turned bad (for a unit: its first time)
-    VALUE = "value"  # threshold: `value` is the aggregate of this bucket, `n` its events
+    VALUE = "value"  # threshold: `value` is the aggregate of the last `over_s`, `n` its events;
+    # guard -1: `n` events came in, whatever they say: a judge that gets these tells silence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,8 @@ class Cell:
     `guard` is the guard's index in the plan, -1 for the rollout's own exposures (one per unit and
     stage); `bucket` counts `batch_s` periods since the epoch, by arrival time; `stage` is the
     number of the dial's turn in force at the bucket's start; `stratum` is 0 for units first seen in
-    this stage, 1 for units that were control in an earlier one; `arm` is 1 treated, 0 control.
+    this stage, 1 + j for units last seen as control in the earlier stage j (their chance of being
+    treated now differs: `Stage.shares`); `arm` is 1 treated, 0 control.
     """
 
     guard: int
@@ -52,13 +54,21 @@ class Stage:
     """One turn of the dial: from `start_bucket` on, a `share` (0..1) of the units is treated.
 
     `fresh_share` is the share of the treated among units that were control just before:
-    (share - previous) / (1 - previous).
+    (share - previous) / (1 - previous). `shares`, when given, has one share for each stratum:
+    `shares[0]` is `share`, `shares[1 + j]` is for units last seen as control in stage `j`.
     """
 
     number: int
     start_bucket: int
     share: float
     fresh_share: float
+    shares: tuple[float, ...] = ()
+
+    def share_of(self, stratum: int) -> float:
+        """Return the designed share of the treated among the units of a stratum."""
+        if self.shares:
+            return self.shares[stratum]
+        return self.fresh_share if stratum else self.share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +76,11 @@ class GuardEvidence:
     """What one guard knows now.
 
     e-values are natural logarithms; `estimate`, `low`, `high` are the compared quantity with its
-    interval (valid at every look, level 1 - alpha): a risk ratio, a ratio of exceedance, or a
-    difference of means; `margin_abort`, `margin_promote` in the same quantity. `treated_n` and
-    `control_n` are exposures, `treated_bad`, `control_bad` the bad among them. `eta_s` is the
-    forecast of the time to a decision at the present traffic, None when unknown.
+    interval (valid at every look, level 1 - alpha; asymptotic for means): a risk ratio, a ratio of
+    slow shares, a difference of means, a threshold's value or the treated share; None: unbounded or
+    unknown; `margin_abort`, `margin_promote` in the same quantity. `treated_n` and `control_n` are
+    exposures, `treated_bad`, `control_bad` the bad (latency: slow) among them. `eta_s` forecasts
+    the time until it holds if it is harmless, at the present traffic; None when unknown.
     """
 
     guard: str
