@@ -1,0 +1,82 @@
+"""Documents in files, read as YAML 1.2: `on`, `off`, `yes` and dates are text, as people mean them.
+
+YAML 1.1, which PyYAML reads, takes `off: off` for `False: False`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inprod.errors import Invalid, Missing
+
+FILE_BYTES_MAX = 1_000_000
+_BOOL = "tag:yaml.org,2002:bool"
+_DATE = "tag:yaml.org,2002:timestamp"
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the booleans of YAML 1.2, and no dates."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _DATE)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]  # untyped
+    _BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def documents_of(name: str) -> Iterator[tuple[str, Any]]:
+    """Yield each document of a file (`-` is stdin) with its place (`flags.yaml#1`).
+
+    A list counts as its items. Raises Missing and Invalid.
+    """
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Missing("no_file", f"`{name}` is not there", hint="Give an existing file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid("unreadable_file", f"`{name}` cannot be read: {error}") from None
+    if len(text) > FILE_BYTES_MAX:
+        raise Invalid("long_file", f"`{name}` is over `{FILE_BYTES_MAX}` bytes", hint="Split it.")
+    number = 0
+    for document in _loaded(name, text):
+        for one in document if isinstance(document, list) else [document]:  # pyright: ignore[reportUnknownVariableType]  # YAML
+            if one is not None:
+                number += 1
+                yield f"{name}#{number}", _checked(one, f"{name}#{number}")
+
+
+def _loaded(name: str, text: str) -> list[Any]:
+    try:
+        return list(yaml.load_all(text, Loader))  # it is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = error.problem or error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        place, problem = "", error
+    raise Invalid("not_yaml", f"`{name}` is not YAML: {problem}", where=place, hint="Mend it.")
+
+
+def _checked(value: Any, place: str) -> Any:
+    """Return what JSON can hold; raises Invalid for the rest."""
+    if isinstance(value, dict):
+        return {str(key): _checked(item, place) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]  # YAML
+    if isinstance(value, list):
+        return [_checked(item, place) for item in value]  # pyright: ignore[reportUnknownVariableType]  # YAML
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise Invalid(
+        "not_json",
+        f"`{str(value)[:60]}` cannot be sent",
+        where=place,
+        hint="Write text or numbers.",
+    )
