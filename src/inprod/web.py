@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.requests import Request
@@ -80,6 +81,20 @@ async def json_of(request: Request, *, bytes_max: int = 1_000_000) -> Any:
         raise Invalid(
             "not_json", f"the body is not JSON: {error}", hint="Send a JSON document."
         ) from None
+
+
+async def form_of(request: Request, *, bytes_max: int = 100_000) -> dict[str, str]:
+    """Return the fields of a posted HTML form, the last of each name; raises Invalid, TooMuch."""
+    body = await body_of(request, bytes_max=bytes_max)
+    try:
+        pairs = parse_qsl(
+            body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=1000
+        )
+    except ValueError:
+        raise Invalid(
+            "not_a_form", "the body is not a form", hint="Send application/x-www-form-urlencoded."
+        ) from None
+    return dict(pairs)
 
 
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -14,7 +14,7 @@ from inprod.guards.evidence import Cell, What
 BUCKETS_MAX = 600  # new buckets of one call; what is left comes with the next
 LIMITS = Limits(seconds=20.0, rows=500_000)
 # Counting may take this part of the time: what takes longer than CHEAP_S is done less often.
-COLLECT_PART, CHEAP_S, REST_S_MAX = 0.1, 0.5, 30.0
+COLLECT_PART, CHEAP_S, REST_S_MAX = 0.25, 1.0, 30.0
 
 
 class Store(Protocol):
@@ -60,10 +60,11 @@ class Counts(Protocol):
 
 
 class Collector:
-    """Counts in the event store; a count that took long is asked again only after a rest."""
+    """Counts in the event store; a count that took over `cheap_s` is followed by a rest."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, cheap_s: float = CHEAP_S) -> None:
         self._store = store
+        self._cheap_s = cheap_s
         self._rest_until_s: dict[tuple[str, str], float] = {}
 
     def closed(self, batch_ms: int) -> int:
@@ -85,7 +86,7 @@ class Collector:
             return self._collect(replace(count, closed=closed))
         finally:
             took_s = time.monotonic() - began_s
-            if took_s > CHEAP_S:
+            if took_s > self._cheap_s:
                 rest_s = min(took_s * (1 / COLLECT_PART - 1), REST_S_MAX)
                 self._rest_until_s[key] = time.monotonic() + rest_s
 
