@@ -50,8 +50,14 @@ class Listener:
             self._queue.put_nowait(message)
 
     async def next(self, timeout_s: float) -> Message | None:
-        """Return the next message, or None after `timeout_s` without one; raises Lagged."""
+        """Return the next message, or None after `timeout_s` without one.
+
+        Raises Lagged once when messages were lost; what was queued is dropped with them.
+        """
         if self._lagged:
+            self._lagged = False
+            while not self._queue.empty():
+                self._queue.get_nowait()
             raise Lagged
         try:
             async with asyncio.timeout(timeout_s):

@@ -86,7 +86,7 @@ class Service:
         self.store = RolloutStore(self.engine, record=audit.record, now_ns=now_ns)
         self.runner = Runner(
             store=self.store, collector=Collector(self.events, cheap_s=math.inf),
-            dials=FlagDials(flags=self.flags),
+            dials=FlagDials(flags=self.flags, promote=lambda _attribute: False),
             levers=LeverStore(self.engine, audit.record, now_ns).pulled, now_ns=now_ns, live=live,
         )  # fmt: skip
         self.writer = Writer(self.events, bounds=Bounds(flush_s=0.002))

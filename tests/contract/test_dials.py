@@ -67,7 +67,7 @@ def dial(request: pytest.FixtureRequest, flags: FlagStore) -> Dial:
         made = MemoryDials()
         return made.dial(PLAN, made.arms(PLAN))
     put(flags, flag())
-    found = FlagDials(flags=flags)
+    found = FlagDials(flags=flags, promote=[].append)
     return found.dial(PLAN, found.arms(PLAN))
 
 
@@ -110,7 +110,7 @@ def test_a_flags_arms_are_its_split(flags: FlagStore) -> None:
         name="r", environment="production", dial="flag/checkout", steps=(Step(level=5.0),),
         treatment="blue",
     )  # fmt: skip
-    assert FlagDials(flags=flags).arms(plan) == Arms(
+    assert FlagDials(flags=flags, promote=[].append).arms(plan) == Arms(
         attribute="flag.checkout", treated="blue", control="off", unit="user.id",
         rule_attribute="flag.checkout.rule", rule="everyone", weight=0.5,
     )  # fmt: skip
@@ -118,12 +118,14 @@ def test_a_flags_arms_are_its_split(flags: FlagStore) -> None:
 
 def test_units_are_drawn_anew_under_a_new_salt_while_nobody_is_treated(flags: FlagStore) -> None:
     put(flags, flag())
-    dials = FlagDials(flags=flags)
+    promoted: list[str] = []
+    dials = FlagDials(flags=flags, promote=promoted.append)
     dials.prepare(PLAN, dials.arms(PLAN), ANA)
     split = flags.get("checkout").flag.environments["production"].rules[0].split
     assert split is not None
     assert split.salt not in ("", "s")
     assert split.percent == 0.0
+    assert promoted == ["flag.checkout", "flag.checkout.rule"]
 
 
 def off(document: Flag) -> Flag:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,8 +230,10 @@ class TamperedStore(RolloutStore):
 class GatedCollector(SlowCollector):
     """A collector that says when it counts, and goes on when told."""
 
-    counting = threading.Event()
-    may_go_on = threading.Event()
+    def __init__(self, *, now_ns: Callable[[], int]) -> None:
+        super().__init__(now_ns=now_ns)
+        self.counting = threading.Event()
+        self.may_go_on = threading.Event()
 
     def collect(self, count: Count) -> Collected:
         self.counting.set()
@@ -288,3 +290,30 @@ def test_every_decision_is_in_the_audit(world: World) -> None:
         "rollout.create",
     ]  # fmt: skip
     assert world.audit.verify().broken_at is None
+
+
+def test_a_pulled_lever_does_not_wait_for_a_slow_count(world: World) -> None:
+    dial = world.start(ramp())
+    world.start(ramp("free", dial="flag/free"))
+    world.tick()
+    world.clock.advance(60)
+    gated = GatedCollector(now_ns=world.clock.now_ns)
+    world.events = gated
+    world.restart()
+    lever = Lever(scope=Scope.DIAL, environment="production", dial="flag/checkout")
+
+    async def both() -> float:
+        ticking = asyncio.create_task(world.runner.tick())
+        await asyncio.to_thread(gated.counting.wait, 30)
+        await asyncio.to_thread(lambda: world.levers.pull(lever, actor=ANA, reason="smoke"))
+        await world.runner.obey_levers()
+        assert not ticking.done()
+        in_force = dial.level
+        gated.may_go_on.set()
+        await ticking
+        return in_force
+
+    assert asyncio.run(both()) == 0.0
+    assert (world.store.get("release").state.phase, dial.level) == (Phase.HELD, 0.0)
+    assert world.store.get("free").state.level > 0
+    assert world.runner.replay("release").equal

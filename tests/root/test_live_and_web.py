@@ -36,6 +36,10 @@ def test_a_listener_that_falls_behind_is_told_to_start_over():
             await asyncio.sleep(0)
             with pytest.raises(Lagged):
                 await listener.next(1)
+            fanout.publish(Message(topic="flags", event="patch", payload="fresh"))
+            message = await listener.next(1)
+            assert message is not None
+            assert message.payload == "fresh"
 
     asyncio.run(story())
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
@@ -120,6 +121,7 @@ def _open(settings: Settings, opened: ExitStack) -> Stores:
         live=live,
     )  # fmt: skip
     rollouts = RolloutStore(engine, record=audit.record, now_ns=time.time_ns)
+    dials = FlagDials(flags=flags, promote=partial(events.promote, backfill=False))
     return Stores(
         engine=engine,
         live=live,
@@ -134,8 +136,8 @@ def _open(settings: Settings, opened: ExitStack) -> Stores:
         writer=writer,
         rollouts=rollouts,
         runner=Runner(
-            store=rollouts, collector=Collector(events), dials=FlagDials(flags=flags),
-            levers=levers.pulled, live=live,
+            store=rollouts, collector=Collector(events), dials=dials, levers=levers.pulled,
+            live=live,
         ),
     )  # fmt: skip
 
@@ -164,7 +166,10 @@ def _wire(settings: Settings, stores: Stores, port: int, opened: ExitStack) -> B
         streams=streams,
         served=served,
     )
-    loop = Loop(stores.runner.tick, leadership=leadership, tick_s=settings.tick_s, told=told)
+    loop = Loop(
+        stores.runner.tick, obey_levers=stores.runner.obey_levers, live=stores.live,
+        leadership=leadership, tick_s=settings.tick_s, told=told,
+    )  # fmt: skip
     opened.callback(leadership.resign)
     mounted: list[Mounted] = []
     own = server_api.ServerApi(

@@ -168,11 +168,12 @@ class EventStore:
         """The attributes that have columns of their own."""
         return self._texts
 
-    def promote(self, column: str) -> bool:
+    def promote(self, column: str, *, backfill: bool = True) -> bool:
         """Give an attribute a column of its own, for speed; say whether it has one now.
 
         False when it cannot be one (an odd name) or there are `PROMOTED_MAX` already; queries are
-        right either way.
+        right either way. Without `backfill` only events from now on are read faster, and nothing
+        that is stored is rewritten.
         """
         if column in self._texts:
             return True
@@ -180,7 +181,8 @@ class EventStore:
             return False
         for name, sql_type in schema.promoted(column):
             self._engine.command(schema.add_column(name, sql_type))
-            self._engine.command(schema.backfill(name))
+            if backfill:
+                self._engine.command(schema.backfill(name))
         self._texts |= {column}
         self._numbers |= {column}
         return True

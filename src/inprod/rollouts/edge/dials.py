@@ -6,7 +6,7 @@ nobody carries over what an earlier rollout did to them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,9 +41,10 @@ class Dials(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlagDials:
-    """The dials `flag/<key>`."""
+    """The dials `flag/<key>`; `promote` makes an attribute that will be asked for often quick."""
 
     flags: FlagStore
+    promote: Callable[[str], object]
 
     def arms(self, plan: Plan) -> Arms:
         """Return the arms of the flag's split in the plan's environment."""
@@ -52,6 +53,8 @@ class FlagDials:
     def prepare(self, plan: Plan, arms: Arms, actor: Actor) -> None:
         """Draw the units anew, under a new salt, while nobody sees the treatment."""
         key = flag_key(plan)
+        for attribute in (arms.attribute, arms.rule_attribute):
+            self.promote(attribute)
         for last in range(TRIES_MAX, 0, -1):
             stored = self.flags.get(key)
             change = SetPercent(

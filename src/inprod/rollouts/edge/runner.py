@@ -126,11 +126,21 @@ class Runner:
             for name in names:
                 group.create_task(self._guarded(name, together))
 
-    async def _guarded(self, name: str, together: asyncio.Semaphore) -> None:
+    async def obey_levers(self) -> None:
+        """Put what stands under a pulled lever to safe now, without waiting for a count."""
+        names = await to_thread.run_sync(self._store.unsettled)
+        together = asyncio.Semaphore(TOGETHER_MAX)
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(self._guarded(name, together, only_levers=True))
+
+    async def _guarded(
+        self, name: str, together: asyncio.Semaphore, *, only_levers: bool = False
+    ) -> None:
         async with together:
             try:
                 async with asyncio.timeout(STEP_S):
-                    await self._step(name)
+                    await (self._obey_lever(name) if only_levers else self._step(name))
             except Exception as error:
                 log.exception("a rollout could not be looked at", extra={"rollout": name})
                 self._fed.pop(name, None)
@@ -152,6 +162,14 @@ class Runner:
                 self._fed.pop(name, None)  # somebody gave an order meanwhile; the next tick sees it
                 return
             await self._act(standing, batches, trouble)
+
+    async def _obey_lever(self, name: str) -> None:
+        async with self._locks[name]:
+            standing = await to_thread.run_sync(self._store.get, name)
+            plan = standing.plan
+            levers = await to_thread.run_sync(self._levers)
+            if pulled_over(levers, environment=plan.environment, dial=plan.dial) is not None:
+                await self._act(standing, (), standing.trouble)
 
     async def _act(self, standing: Standing, batches: Sequence[Batch], trouble: str) -> None:
         """Decide, write down and turn until nothing more is to be done now."""
