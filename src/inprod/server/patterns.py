@@ -21,11 +21,12 @@ def patterns() -> dict[str, object]:
         guards=(
             Guard(name="errors", kind=Kind.ERRORS), Guard(name="latency", kind=Kind.LATENCY),
             Guard(name="refunds", kind=Kind.ERRORS),
+            Guard(name="even-split", kind=Kind.SAMPLE_RATIO),
         ),
     )  # fmt: skip
     judgement = Judgement(
         bucket=1, verdict=Verdict.BROKEN, sentence="errors broke", culprit="errors",
-        guards=(_errors(), _latency(), _refunds()),
+        guards=(_errors(), _latency(), _refunds(), _split(), _queue()),
     )  # fmt: skip
     series = {one.guard: _course(one) for one in judgement.guards}
     return {
@@ -83,11 +84,26 @@ def _refunds() -> GuardEvidence:
     )  # fmt: skip
 
 
+def _split() -> GuardEvidence:
+    return GuardEvidence(
+        guard="even-split", kind="sample_ratio", verdict=Verdict.HOLDS,
+        sentence="As many units are treated as were meant.", log_e_abort=-1.0,
+        log_e_abort_needed=4.61, estimate=0.0502, low=0.047, high=0.0541, treated_n=1840,
+        control_n=35110,
+    )  # fmt: skip
+
+
+def _queue() -> GuardEvidence:
+    return GuardEvidence(
+        guard="queue age", kind="threshold", verdict=Verdict.STALE,
+        sentence="No event for 2 min; the last value was 4.2 s.", estimate=4.2, margin_abort=30.0,
+    )  # fmt: skip
+
+
 def _course(end: GuardEvidence) -> tuple[Point, ...]:
     """Return a plausible course that ends at `end`: the interval narrows, the evidence grows."""
     assert end.estimate is not None
-    assert end.low is not None
-    assert end.high is not None
+    low, high = end.low or end.estimate, end.high or end.estimate
     count = 40
     points: list[Point] = []
     for i in range(1, count + 1):
@@ -98,8 +114,8 @@ def _course(end: GuardEvidence) -> tuple[Point, ...]:
             Point(
                 time_s=START_S + 5 * i,
                 estimate=end.estimate * math.exp(wobble),
-                low=end.estimate * math.exp(math.log(end.low / end.estimate) * wide + wobble),
-                high=end.estimate * math.exp(math.log(end.high / end.estimate) * wide + wobble),
+                low=end.estimate * math.exp(math.log(low / end.estimate) * wide + wobble),
+                high=end.estimate * math.exp(math.log(high / end.estimate) * wide + wobble),
                 log_e_abort=end.log_e_abort * part**1.4,
                 log_e_promote=end.log_e_promote * part**1.2,
             )
