@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from inprod import document
 from inprod.errors import Invalid, TooMuch
+from inprod.grant import Grant
 
 JSON_TYPE = "application/json"
 
@@ -95,6 +96,12 @@ async def form_of(request: Request, *, bytes_max: int = 100_000) -> dict[str, st
             "not_a_form", "the body is not a form", hint="Send application/x-www-form-urlencoded."
         ) from None
     return dict(pairs)
+
+
+def grant_of(request: Request) -> Grant:
+    """Return what the caller may do; the server has set it before any handler runs."""
+    grant: Grant = request.state.grant
+    return grant
 
 
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -28,11 +28,13 @@ from openfeature.provider.no_op_provider import NoOpProvider
 from starlette.requests import Request
 
 import inprod
+from inprod.endpoint import Role
 from inprod.flags.edge.ofrep import OfrepApi
+from inprod.grant import Grant
 from inprod.sdk.client import connect
 from inprod.sdk.openfeature import InprodProvider
 from inprod.sdk.snapshot import Exposures, Snapshot
-from support.flag_server import CHECKOUT, Grant, book_in, flag_of, serving, until
+from support.flag_server import CHECKOUT, book_in, flag_of, serving, until
 
 FLAGS, USERS, ROUNDS, LOOPS = 200, 1_000, 15, 5
 CHANGES = 200
@@ -229,7 +231,7 @@ def bulk(folder: Path) -> dict[str, float]:
 
         scope = {
             "type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers,
-            "state": {"grant": Grant(environments={"production"})},
+            "state": {"grant": Grant(name="bench", role=Role.SDK, environments=("production",))},
         }  # fmt: skip
         return Request(scope, receive)
 

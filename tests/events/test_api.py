@@ -38,7 +38,7 @@ class Running:
 def running() -> Iterator[Running]:
     with fresh_store() as store:
         writer = Writer(store, bounds=Bounds(flush_s=0.01))
-        api = EventApi(store=store, writer=writer, environments=lambda: ("production",))
+        api = EventApi(store=store, writer=writer, environments=lambda: ("production", "staging"))
         with serving(application(api)) as url, httpx.Client(base_url=url, timeout=30) as http:
             yield Running(http, store, api)
         writer.close()
@@ -209,6 +209,63 @@ def test_a_limited_key_reads_and_writes_its_own_environment_only(running: Runnin
         assert http.post("/api/events", json={"name": "stamped"}).json()["accepted"] == 1
         seen = http.post("/api/query", json={"breakdowns": ["name"]}).json()["results"]
         assert {row["name"] for row in seen} == {"staging", "stamped"}
+
+
+WRONG = "`produdction` is not an environment. Did you mean `production`?"
+
+
+@pytest.mark.parametrize("name", ["deployment.environment.name", "deployment.environment"])
+@pytest.mark.parametrize("place", ["span", "resource"])
+def test_spans_of_an_undeclared_environment_are_refused_with_the_nearest_name(
+    running: Running, name: str, place: str
+) -> None:
+    if place == "span":
+        specs, resource = [now(attributes={name: "produdction"}), now(), now()], {}
+        specs.append(now(attributes={name: "production"}))
+    else:
+        specs, resource = [now(), now(attributes={name: "production"})], {name: "produdction"}
+    body = protobuf(specs, resource=resource)
+    answer = running.http.post("/v1/traces", content=body, headers=PROTOBUF)
+    partial = ExportTraceServiceResponse.FromString(answer.content).partial_success
+    assert (partial.rejected_spans, partial.error_message) == (1, WRONG)
+    assert count(running) == len(specs) - 1
+    body = otlp_json(specs, resource=resource)
+    told = running.http.post("/v1/traces", content=body, headers=JSON).json()["partialSuccess"]
+    assert told == {"rejectedSpans": "1", "errorMessage": WRONG}
+
+
+def test_log_records_of_an_undeclared_environment_are_refused(running: Running) -> None:
+    pair = {"key": "deployment.environment.name", "value": {"stringValue": "produdction"}}
+    records = [{"timeUnixNano": str(time.time_ns()), "attributes": [pair]}] * 2
+    body = {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
+    told = running.http.post("/v1/logs", json=body).json()["partialSuccess"]
+    assert told == {"rejectedLogRecords": "2", "errorMessage": WRONG}
+    assert count(running) == 0
+
+
+def test_json_events_of_an_undeclared_environment_are_refused_one_by_one(running: Running) -> None:
+    post = running.http.post
+    named = [{}, {"deployment.environment.name": "produdction"}, {"deployment": {"environment": 5}},
+             {"deployment.environment.name": ""}, {"deployment": {"environment": "staging"}},
+             {"deployment.environment.name": 5}]  # fmt: skip
+    answer = post("/api/events", json=named).json()
+    assert (answer["accepted"], answer["rejected"]) == (4, 2)
+    error = answer["errors"][0]
+    assert (error["index"], error["code"]) == (1, "unknown_environment")
+    assert f"{error['message']}. {error['hint']}" == WRONG
+    assert answer["errors"][1]["message"] == "`5` is not an environment"
+    refused = post("/api/events", json=named[1:2])
+    assert refused.status_code == 400
+    assert refused.json()["error"]["where"] == "$[0].deployment.environment.name"
+    assert count(running) == 4
+
+
+def test_a_limited_key_is_told_only_of_its_own_environments(running: Running) -> None:
+    limited = application(running.api, environments=["staging"])
+    with serving(limited) as url, httpx.Client(base_url=url) as http:
+        event = {"deployment.environment.name": "produdction"}
+        error = http.post("/api/events", json=event).json()["error"]
+        assert (error["code"], error["hint"]) == ("unknown_environment", "Use one of `staging`.")
 
 
 def test_columns_and_datasets_are_listed_with_their_types(running: Running) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from inprod import web
-from inprod.endpoint import Endpoint
+from inprod.endpoint import Endpoint, Role
 from inprod.errors import InprodError
+from inprod.grant import Grant
 from inprod.rollouts.edge import api as rollouts_api
 from inprod.rollouts.edge.api import RolloutApi
 from inprod.safety.edge import api as safety_api
@@ -34,9 +34,8 @@ PLAN = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Grant:
-    environments: tuple[str, ...] | None = None
+EVERYWHERE = Grant(name="ana", role=Role.ADMIN)
+STAGING = Grant(name="ana", role=Role.ADMIN, environments=("staging",))
 
 
 class Server:
@@ -44,7 +43,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.world = World(folder=folder, traffic=Traffic(users_per_s=10, base=0.2))
-        self.grant = Grant()
+        self.grant = EVERYWHERE
         environments = EnvironmentStore(
             self.world.engine, self.world.audit.record, self.world.clock.now_ns
         )
@@ -136,13 +135,13 @@ def test_a_lever_is_pulled_listed_and_released_and_audited(server: Server) -> No
 
 
 def test_a_key_of_one_environment_cannot_touch_another(server: Server) -> None:
-    server.grant = Grant(("staging",))
+    server.grant = STAGING
     everything = {"scope": "everything"}
     assert server.ask("POST", "/api/levers", everything)[0] == 403
     assert server.ask("POST", "/api/rollouts", PLAN)[0] == 403
-    server.grant = Grant()
+    server.grant = EVERYWHERE
     assert server.ask("POST", "/api/rollouts", PLAN)[0] == 201
-    server.grant = Grant(("staging",))
+    server.grant = STAGING
     assert server.ask("GET", "/api/rollouts/release")[0] == 403
     assert server.ask("GET", "/api/rollouts")[1] == {"rollouts": []}
 

@@ -19,12 +19,12 @@ from inprod.endpoint import Role
 from inprod.errors import Conflict, Denied, Invalid, Missing
 from inprod.flags.edge.store import FlagStore
 from inprod.flags.flag import BUCKETS, Flag, Kind, Rule, Split, State, Treatment
+from inprod.grant import Grant
 from inprod.live import Live
 from inprod.rollouts.edge.dials import check
 from inprod.rollouts.rollout import Plan
 from inprod.safety.edge.store import AuditLog, EnvironmentStore
 from inprod.server.apply import Applied, Apply, RolloutSide
-from inprod.server.keys import Grant
 from inprod.server.percents import keep_percents
 from inprod.server.state import open_state
 

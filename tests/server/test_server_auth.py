@@ -10,17 +10,17 @@ import pytest
 from inprod.audit import Actor
 from inprod.endpoint import INCLUDES, Endpoint, Role
 from inprod.errors import Denied
+from inprod.grant import Grant
 from inprod.safety.edge.store import AuditLog
 from inprod.server.auth import (
     Caller,
     Gate,
-    check_environment,
     check_origin,
     host_name,
     is_loopback,
     key_in,
 )
-from inprod.server.keys import Grant, KeyStore
+from inprod.server.keys import KeyStore
 from inprod.server.state import open_state
 
 ME = Actor(name="me")
@@ -174,11 +174,12 @@ def test_other_names_are_refused_so_that_rebinding_does_not_help(door: Door, hos
 
 def test_a_grant_reaches_its_environments_only() -> None:
     grant = Grant(name="app", role=Role.SDK, environments=("staging",))
-    check_environment(grant, "staging")
-    check_environment(Grant(name="all", role=Role.SDK), "anything")
-    check_environment(None, "anything")
+    grant.require("staging")
+    Grant(name="all", role=Role.SDK).require_all(None)
+    with pytest.raises(Denied, match="every environment"):
+        grant.require_all(None)
     with pytest.raises(Denied) as caught:
-        check_environment(grant, "stagin")
+        grant.require("stagin")
     assert caught.value.hint == "Did you mean `staging`?"
 
 

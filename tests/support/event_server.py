@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Thread
 
 import uvicorn
@@ -18,19 +17,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inprod.audit import Actor
+from inprod.endpoint import Role
 from inprod.errors import InprodError, TooMuch
 from inprod.events.edge.api import ENDPOINTS, EventApi
+from inprod.grant import Grant
 
 START_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """What the product's middleware leaves on `request.state`."""
-
-    name: str = "test"
-    role: str = "admin"
-    environments: frozenset[str] | None = None
 
 
 class _Granting:
@@ -58,8 +50,8 @@ def application(api: EventApi, *, environments: Collection[str] | None = None) -
 
     routes = [Route(one.path, getattr(api, one.handler), methods=[one.method]) for one in ENDPOINTS]
     inner = Starlette(routes=routes, exception_handlers={InprodError: refused})
-    limited = None if environments is None else frozenset(environments)
-    return _Granting(inner, Grant(environments=limited))
+    limited = None if environments is None else tuple(environments)
+    return _Granting(inner, Grant(name="test", role=Role.ADMIN, environments=limited))
 
 
 @contextmanager

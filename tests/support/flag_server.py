@@ -22,11 +22,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inprod import document
 from inprod.audit import Actor, Entry
+from inprod.endpoint import Role
 from inprod.errors import Conflict, InprodError
 from inprod.flags.change import Change, SetPercent, apply
 from inprod.flags.edge import api, ofrep
 from inprod.flags.edge.store import TABLES, FlagStore, Stored
 from inprod.flags.flag import Flag
+from inprod.grant import Grant
 from inprod.live import Live
 
 START_S = 10.0
@@ -76,15 +78,6 @@ def typed_flags() -> list[Flag]:
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """What the server's middleware leaves on each request."""
-
-    name: str = "test"
-    role: str = "admin"
-    environments: Collection[str] | None = None
-
-
 class Granted:
     """The middleware that stands in for the server's own: `Bearer <environment>` limits the key."""
 
@@ -97,7 +90,9 @@ class Granted:
             headers = dict(scope["headers"])
             only = headers.get(b"authorization", b"").decode().removeprefix("Bearer ")
             state["actor"] = ACTOR
-            state["grant"] = Grant(environments=frozenset({only}) if only else None)
+            state["grant"] = Grant(
+                name="test", role=Role.ADMIN, environments=(only,) if only else None
+            )
         await self._app(scope, receive, send)
 
 

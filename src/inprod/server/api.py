@@ -17,8 +17,9 @@ from inprod import document
 from inprod.audit import Actor
 from inprod.endpoint import Endpoint, Role
 from inprod.errors import Denied, InprodError, Invalid, Unavailable
+from inprod.grant import Grant
 from inprod.server.apply import Apply
-from inprod.server.keys import Grant, Key, KeyStore
+from inprod.server.keys import Key, KeyStore
 from inprod.server.openapi import describe
 from inprod.server.render import Static
 from inprod.web import answer, json_of

@@ -21,11 +21,10 @@ from inprod.errors import Conflict, Denied, InprodError, Invalid, Missing, neare
 from inprod.flags.change import diff, settle, touches
 from inprod.flags.edge.store import FlagStore, Stored, mint_salt
 from inprod.flags.flag import Flag
+from inprod.grant import Grant
 from inprod.rollouts.rollout import Plan
 from inprod.safety.edge.store import EnvironmentStore
 from inprod.safety.environment import check_name
-from inprod.server.auth import check_environment
-from inprod.server.keys import Grant
 from inprod.server.percents import keep_percents, percents_written
 from inprod.server.shorthand import spelled_flag, spelled_plan
 
@@ -176,7 +175,7 @@ class Apply:
             return _unchanged(where, "flag", flag.key)
         touched = touches(old.flag if old else None, flag)
         for name in batch.environments if touched is None else touched:
-            check_environment(batch.grant, name)
+            batch.grant.require(name)
         applied = Applied(
             kind="flag", name=flag.key, action="change" if old else "create",
             changes=diff(old.flag if old else None, flag),
@@ -195,7 +194,7 @@ class Apply:
     def _rollout(self, plain: Mapping[str, object], where: str, batch: _Batch) -> _Work:
         plan = document.read(Plan, spelled_plan(plain, where=where), where=where)
         _require(plan.environment, batch.environments, "environment")
-        check_environment(batch.grant, plan.environment)
+        batch.grant.require(plan.environment)
         if batch.reason and not plan.reason:
             plan = replace(plan, reason=batch.reason)
         old = self._rollouts.find(plan.name)

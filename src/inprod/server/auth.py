@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from inprod.audit import Actor
 from inprod.endpoint import Endpoint, Role
-from inprod.errors import Denied, nearest
-from inprod.server.keys import Grant, KeyStore
+from inprod.errors import Denied
+from inprod.grant import Grant
+from inprod.server.keys import KeyStore
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 NOBODY = Actor(name="nobody", origin="api")
@@ -161,17 +162,6 @@ def check_origin(headers: Mapping[str, str]) -> None:
             "wrong_origin", f"`{origin[:100]}` is not a page of this server", where="Origin",
             hint="Do this on the server's own pages.",
         )  # fmt: skip
-
-
-def check_environment(grant: Grant | None, environment: str) -> None:
-    """Raise Denied when `grant` does not reach `environment`."""
-    reached = None if grant is None else grant.environments
-    if grant is not None and reached is not None and environment not in reached:
-        raise Denied(
-            "wrong_environment",
-            f"the key `{grant.name}` does not reach the environment `{environment}`",
-            hint=nearest(environment, reached),
-        )
 
 
 def is_loopback(address: str) -> bool:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inprod.endpoint import Endpoint
 from inprod.errors import InprodError, Invalid, Missing, TooMuch, Unavailable, nearest
 from inprod.server.answers import Bug, Render, error_answer
-from inprod.server.auth import SECURITY_HEADERS, Caller, Gate, check_environment
+from inprod.server.auth import SECURITY_HEADERS, Caller, Gate
 from inprod.server.keys import KeyStore
 from inprod.web import too_large
 
@@ -211,8 +211,8 @@ class Dispatch:
             endpoint, method=request.method, headers=request.headers, cookies=request.cookies,
             client=client,
         )  # fmt: skip
-        for environment in request.query_params.getlist("environment"):
-            check_environment(caller.grant, environment)
+        if caller.grant is not None:
+            caller.grant.require_all(request.query_params.getlist("environment"))
         request.state.actor = caller.actor
         request.state.grant = caller.grant
         request.state.session = caller.session

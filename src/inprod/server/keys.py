@@ -33,8 +33,9 @@ from sqlalchemy import (
 )
 
 from inprod.audit import Actor, Entry, Record
-from inprod.endpoint import INCLUDES, Role
+from inprod.endpoint import Role
 from inprod.errors import Conflict, Denied, Invalid, Missing, nearest
+from inprod.grant import Grant
 
 PREFIX = "inprod_"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -70,24 +71,6 @@ SESSIONS = Table(
     Column("created_ns", BigInteger, nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """What the caller may do: `environments` None means all of them."""
-
-    name: str
-    role: Role
-    environments: tuple[str, ...] | None = None
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether the key may do everything, in its environments."""
-        return self.role is Role.ADMIN
-
-    def allows(self, role: Role) -> bool:
-        """Whether this grant's role includes `role`."""
-        return role in INCLUDES[self.role]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote, urlencode
 
 from anyio import to_thread
@@ -19,16 +18,16 @@ from inprod.errors import InprodError, Invalid, nearest
 from inprod.events.edge.store import EventStore
 from inprod.events.query import Calculate, Calculation, Filter, Query
 from inprod.flags.edge.store import FlagStore
+from inprod.grant import Grant
 from inprod.live import Lagged, Live
 from inprod.operators import Op
 from inprod.rollouts.edge.view import RolloutView
 from inprod.rollouts.rollout import Phase
-from inprod.safety.edge.api import allow
 from inprod.safety.edge.store import AuditLog, EnvironmentStore, LeverStore
 from inprod.safety.environment import require
 from inprod.safety.lever import Lever, Scope
 from inprod.server.patterns import patterns
-from inprod.web import form_of
+from inprod.web import form_of, grant_of
 
 Render = Callable[[Request, str, Mapping[str, object]], Response]
 TOPICS = ("flags", "rollouts", "levers")
@@ -80,19 +79,6 @@ FIRST_STEPS = (
     {"why": "Release it by degrees, with guards that turn it back.",
      "command": "inprod apply -f rollout.yaml"},
 )  # fmt: skip
-
-
-class Granted(Protocol):
-    """What a key's grant tells."""
-
-    @property
-    def environments(self) -> Collection[str] | None:
-        """The environments it may touch, None for all."""
-        ...
-
-    def allows(self, role: Role) -> bool:
-        """Whether it may do what `role` may."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +215,7 @@ class HomePages:
 
     async def home(self, request: Request) -> Response:
         """Show Home."""
-        grant: Granted = request.state.grant
+        grant = grant_of(request)
         context = await to_thread.run_sync(self._home, grant)
         base_url = str(request.base_url).rstrip("/")
         return self._render(request, "home.html", {**context, "base_url": base_url})
@@ -238,7 +224,7 @@ class HomePages:
         """Pull a lever."""
         form = await form_of(request)
         environment = form.get("environment", "")
-        allow(request, environment)
+        grant_of(request).require(environment)
         scope = Scope.ENVIRONMENT if environment else Scope.EVERYTHING
         lever = Lever(scope=scope, environment=environment)
         actor: Actor = request.state.actor
@@ -255,7 +241,7 @@ class HomePages:
     async def release(self, request: Request) -> Response:
         """Release a lever."""
         form = await form_of(request)
-        allow(request, form.get("environment", ""))
+        grant_of(request).require(form.get("environment", ""))
         named = form.get("scope", "")
         if named not in list(Scope):
             raise Invalid("bad_lever", f"`{named[:40]}` is not a scope", hint=nearest(named, Scope))
@@ -298,7 +284,7 @@ class HomePages:
                 for topic in topics:
                     yield _change(topic)
 
-    def _home(self, grant: Granted) -> dict[str, object]:
+    def _home(self, grant: Grant) -> dict[str, object]:
         reach = grant.environments
         views = [one for one in self._rollouts() if reach is None or one.plan.environment in reach]
         active = [one for one in views if not one.has_ended]

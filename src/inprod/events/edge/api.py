@@ -70,8 +70,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 class EventApi:
     """The handlers of ENDPOINTS.
 
-    `environments` gives the declared ones; a query for another is refused. A key that is limited
-    to some environments reads and writes within them only.
+    `environments` gives the declared ones; a query for another, or an event of another, is refused.
+    A key that is limited to some environments reads and writes within them only.
     """
 
     def __init__(
@@ -141,19 +141,29 @@ class EventApi:
         """Read, decode and store one body; returns after the flush."""
         self._writer.check_room()
         body = await web.body_of(request, bytes_max=BODY_BYTES_MAX)
-        terms = Terms.at(
-            self._now_ns(),
-            retain_days=self._store.retain_days,
-            environments=request.state.grant.environments,
-        )
         if self._decoders is None:
             self._decoders = CapacityLimiter(DECODERS)
         intake, batch = await to_thread.run_sync(
-            _decode, decode, body, terms, limiter=self._decoders
+            self._decode, decode, body, request.state.grant.environments, limiter=self._decoders
         )
         if batch is not None:
             await asyncio.wrap_future(self._writer.submit(batch))
         return intake
+
+    def _decode(
+        self,
+        decode: Callable[[bytes, Terms], Intake],
+        body: bytes,
+        allowed: Collection[str] | None,
+    ) -> tuple[Intake, Batch | None]:
+        terms = Terms.at(
+            self._now_ns(),
+            retain_days=self._store.retain_days,
+            declared=self._environments(),
+            environments=allowed,
+        )
+        intake = decode(body, terms)
+        return intake, batch_of(intake.rows) if len(intake.rows) else None
 
     async def query(self, request: Request) -> Response:
         """Answer a query."""
@@ -203,10 +213,3 @@ class EventApi:
         """List the datasets."""
         catalogue = self._store.catalogue
         return web.answer({"datasets": [{"name": name} for name in catalogue.datasets()]})
-
-
-def _decode(
-    decode: Callable[[bytes, Terms], Intake], body: bytes, terms: Terms
-) -> tuple[Intake, Batch | None]:
-    intake = decode(body, terms)
-    return intake, batch_of(intake.rows) if len(intake.rows) else None

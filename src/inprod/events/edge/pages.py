@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol, cast
+from typing import cast
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -20,6 +20,7 @@ from inprod.events.edge.store import EventStore
 from inprod.events.query import Answer, Calculate, Filter, Query
 from inprod.events.sql import TABLE, Statement, predicate
 from inprod.operators import Op
+from inprod.web import grant_of
 
 Render = Callable[[Request, str, Mapping[str, object]], Response]
 PAGES: tuple[Endpoint, ...] = (
@@ -38,15 +39,6 @@ BLANK_ROWS = 2
 RANGES = ("10m", "1h", "6h", "24h", "7d", "30d")
 ZERO_WHEN_ABSENT = frozenset({Calculate.COUNT, Calculate.COUNT_DISTINCT, Calculate.SUM})
 LISTED = tuple(one.value for one in Calculate if one is not Calculate.HEATMAP)
-
-
-class Scoped(Protocol):
-    """What a key's grant tells: the environments it may see, None for all of them."""
-
-    @property
-    def environments(self) -> Collection[str] | None:
-        """The names, or None."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +85,7 @@ class EventPages:
         """Show the form, and the answer when something was asked or there is a dataset."""
         fields = {name: request.query_params.getlist(name) for name in request.query_params}
         form = form_of(fields)
-        grant: Scoped = request.state.grant
+        grant = grant_of(request)
         context = await to_thread.run_sync(lambda: self._context(form, grant.environments))
         return self._render(request, "events/explore.html", context)
 

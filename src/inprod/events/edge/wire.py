@@ -37,7 +37,8 @@ def is_protobuf(media: str) -> bool:
 
 def success(media: str, signal: Signal, intake: Intake) -> Response:
     """Return 200, with how many were refused and why the first of them was."""
-    message = f"{intake.errors[0][1]}" if intake.errors else ""
+    first = intake.errors[0][1] if intake.errors else None
+    message = f"{first.message}. {first.hint}" if first else ""
     if not is_protobuf(media):
         body: dict[str, object] = {}
         if intake.rejected:

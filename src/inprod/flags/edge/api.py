@@ -13,14 +13,14 @@ from starlette.responses import Response, StreamingResponse
 
 from inprod import document
 from inprod.endpoint import Endpoint, Role
-from inprod.errors import Conflict, Denied, Invalid, Missing, nearest
+from inprod.errors import Conflict, Invalid, Missing, nearest
 from inprod.flags.change import apply, diff, read_change, touches
 from inprod.flags.edge.shelf import Held, Shelf, is_known, trimmed
 from inprod.flags.edge.store import TOPIC, FlagStore, Stored
 from inprod.flags.evaluate import Evaluation, explain
 from inprod.flags.flag import Flag
 from inprod.live import Lagged, Live, Message
-from inprod.web import JSON_TYPE, answer, json_of
+from inprod.web import JSON_TYPE, answer, grant_of, json_of
 
 PING_S = 2.0
 CHANGES_MAX = 100
@@ -113,7 +113,7 @@ class FlagApi:
     async def create(self, request: Request) -> Response:
         """Store a new flag."""
         flag = document.read(Flag, await json_of(request))
-        may_touch(request, touches(None, flag))
+        grant_of(request).require_all(touches(None, flag))
         return answer(await self._commit(request, flag, None), CREATED)
 
     async def put(self, request: Request) -> Response:
@@ -127,13 +127,13 @@ class FlagApi:
             )  # fmt: skip
         revision = _revision(request)
         old = await to_thread.run_sync(self._store.get, key)
-        may_touch(request, touches(old.flag, flag))
+        grant_of(request).require_all(touches(old.flag, flag))
         return answer(await self._commit(request, flag, revision))
 
     async def archive(self, request: Request) -> Response:
         """Archive a flag."""
         key, revision = str(request.path_params["key"]), _revision(request)
-        may_touch(request, None)
+        grant_of(request).require_all(None)
         await to_thread.run_sync(
             lambda: self._store.archive(
                 key, expected_revision=revision, actor=request.state.actor,
@@ -166,7 +166,7 @@ class FlagApi:
                 flag = old.flag
                 for one in changes:
                     flag = apply(flag, one)
-                may_touch(request, touches(old.flag, flag))
+                grant_of(request).require_all(touches(old.flag, flag))
                 try:
                     stored = self._store.commit(
                         flag, actor=request.state.actor, reason=body.reason,
@@ -299,20 +299,6 @@ def _revision(request: Request) -> int:
             hint="Add `?revision=` with the number the flag was read at.",
         )  # fmt: skip
     return int(text)
-
-
-def may_touch(request: Request, touched: frozenset[str] | None) -> None:
-    """Refuse a change of an environment that the caller's key is not for; None means all."""
-    allowed: Collection[str] | None = request.state.grant.environments
-    if allowed is None:
-        return
-    beyond = None if touched is None else sorted(touched - set(allowed))
-    if beyond is None or beyond:
-        named = "every environment" if beyond is None else ", ".join(f"`{one}`" for one in beyond)
-        raise Denied(
-            "wrong_environment", f"this key may not change {named}",
-            hint="Use a key that is for it.",
-        )  # fmt: skip
 
 
 def _revision_in(message: Message) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote, urlencode
 
 from anyio import to_thread
@@ -17,13 +16,12 @@ from inprod.endpoint import Endpoint, Role
 from inprod.errors import Conflict, InprodError, Invalid, Missing, nearest
 from inprod.flags.change import Change as FlagChange
 from inprod.flags.change import SetEnabled, SetPercent, apply, touches
-from inprod.flags.edge.api import may_touch
 from inprod.flags.edge.store import FlagStore, Stored
 from inprod.flags.edge.view import FlagRow, cell_of, changes_of, context_of, marks_of
 from inprod.flags.evaluate import Explanation, explain
 from inprod.flags.flag import Flag
 from inprod.units import Unit, parse
-from inprod.web import form_of
+from inprod.web import form_of, grant_of
 
 Render = Callable[[Request, str, Mapping[str, object]], Response]
 REASON_LENGTH_MAX = 500
@@ -55,19 +53,6 @@ PAGES: tuple[Endpoint, ...] = (
         takes="form: revision, environment, reason", raises=("Invalid", "Denied", "Missing"),
     ),
 )  # fmt: skip
-
-
-class Granted(Protocol):
-    """What a key's grant tells."""
-
-    @property
-    def environments(self) -> Collection[str] | None:
-        """The environments it may touch, None for all."""
-        ...
-
-    def allows(self, role: Role) -> bool:
-        """Whether it may do what `role` may."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +156,7 @@ class FlagPages:
         for last in range(TRIES_MAX, 0, -1):
             old = self._store.get(key)
             flag = make(old.flag)
-            may_touch(request, touches(old.flag, flag))
+            grant_of(request).require_all(touches(old.flag, flag))
             try:
                 self._store.commit(flag, expected_revision=old.revision, actor=actor, reason=reason)
             except Conflict:
@@ -218,7 +203,7 @@ class FlagPages:
         evaluated = self._last_evaluated()
         last_ns = evaluated.get(key)
         state = stored.flag.environments.get(environment)
-        grant: Granted = request.state.grant
+        grant = grant_of(request)
         address = f"/flags/{quote(key)}?" + urlencode({"environment": environment})
         return {
             "flag": stored.flag,

@@ -20,9 +20,10 @@ from inprod.rollouts.edge.runner import Runner
 from inprod.rollouts.edge.store import RolloutStore, Standing
 from inprod.rollouts.rollout import Plan
 from inprod.rollouts.state import Command, Verb
-from inprod.safety.edge.api import allow, sees, whole
+from inprod.safety.edge.api import whole
 from inprod.safety.environment import require
 from inprod.units import Percent, PerSecond
+from inprod.web import grant_of
 
 PING_S = 5.0
 
@@ -125,13 +126,13 @@ class RolloutApi:
         """Answer all rollouts that the key may see."""
         limit = whole(request, "limit", 200, low=1, high=1000)
         found = await to_thread.run_sync(lambda: self._store.list(limit=limit))
-        seen = [one for one in found if sees(request, one.plan.environment)]
+        seen = [one for one in found if grant_of(request).reaches(one.plan.environment)]
         return web.answer({"rollouts": [show.rollout(one) for one in seen]})
 
     async def create(self, request: Request) -> Response:
         """Start one."""
         plan = document.read(Plan, await web.json_of(request))
-        allow(request, plan.environment)
+        grant_of(request).require(plan.environment)
         actor: Actor = request.state.actor
 
         def start() -> Standing:
@@ -196,7 +197,7 @@ class RolloutApi:
 
     async def _standing(self, request: Request) -> Standing:
         standing = await to_thread.run_sync(self._store.get, request.path_params["name"])
-        allow(request, standing.plan.environment)
+        grant_of(request).require(standing.plan.environment)
         return standing
 
     async def _order(self, request: Request, verb: Verb) -> Response:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote
 
 from anyio import to_thread
@@ -15,14 +14,14 @@ from starlette.responses import RedirectResponse, Response
 from inprod.audit import Actor
 from inprod.endpoint import Endpoint, Role
 from inprod.errors import Invalid, nearest
+from inprod.grant import Grant
 from inprod.guards.evidence import Judgement
 from inprod.rollouts.command import Verb
 from inprod.rollouts.edge.store import Batch, RolloutStore, Standing
 from inprod.rollouts.edge.view import Point, RolloutView, tiles_of, view_of
 from inprod.rollouts.rollout import Action, Plan
 from inprod.rollouts.state import Command, Written
-from inprod.safety.edge.api import allow, sees
-from inprod.web import form_of
+from inprod.web import form_of, grant_of
 
 Render = Callable[[Request, str, Mapping[str, object]], Response]
 REASON_LENGTH_MAX = 500
@@ -54,19 +53,6 @@ LOOKS: Mapping[Action, tuple[str, str]] = {
     Action.STOP: ("soft", "halt"),
     Action.ARRIVE: ("soft", "on"),
 }
-
-
-class Granted(Protocol):
-    """What a key's grant tells."""
-
-    @property
-    def environments(self) -> Collection[str] | None:
-        """The environments it may touch, None for all."""
-        ...
-
-    def allows(self, role: Role) -> bool:
-        """Whether it may do what `role` may."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +110,7 @@ class RolloutPages:
                 hint=nearest(show, SHOWS),
             )  # fmt: skip
         views = await to_thread.run_sync(self.views)
-        views = [one for one in views if sees(request, one.plan.environment)]
+        views = [one for one in views if grant_of(request).reaches(one.plan.environment)]
         counts = {
             "all": len(views),
             "active": sum(not one.has_ended for one in views),
@@ -137,9 +123,9 @@ class RolloutPages:
     async def one(self, request: Request) -> Response:
         """Show one rollout."""
         name = str(request.path_params["name"])
-        grant: Granted = request.state.grant
+        grant = grant_of(request)
         standing = await to_thread.run_sync(self._store.get, name)
-        allow(request, standing.plan.environment)
+        grant_of(request).require(standing.plan.environment)
         context = await to_thread.run_sync(self._one, name, grant)
         return self._render(request, "rollouts/one.html", context)
 
@@ -154,7 +140,7 @@ class RolloutPages:
             )  # fmt: skip
         actor: Actor = request.state.actor
         standing = await to_thread.run_sync(self._store.get, name)
-        allow(request, standing.plan.environment)
+        grant_of(request).require(standing.plan.environment)
         command = Command(
             verb=Verb(verb),
             actor=actor.name,
@@ -164,7 +150,7 @@ class RolloutPages:
         await self._command(name, command, actor)
         return RedirectResponse(f"/rollouts/{quote(name)}", status_code=SEE_OTHER)
 
-    def _one(self, name: str, grant: Granted) -> dict[str, object]:
+    def _one(self, name: str, grant: Grant) -> dict[str, object]:
         standing = self._store.get(name)
         journal = self._store.journal(name)
         plan = standing.plan

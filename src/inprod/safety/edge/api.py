@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -13,10 +11,11 @@ from starlette.responses import Response
 from inprod import document, web
 from inprod.audit import Actor
 from inprod.endpoint import Endpoint, Role
-from inprod.errors import Denied, Invalid
+from inprod.errors import Invalid
 from inprod.safety.edge.store import AuditLog, EnvironmentStore, LeverStore
 from inprod.safety.environment import require
 from inprod.safety.lever import Lever, Pulled, Scope
+from inprod.web import grant_of
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -68,15 +67,6 @@ class Handle:
     environment: str = ""
     dial: str = ""
     reason: str = ""
-
-
-class Scoped(Protocol):
-    """What a key's grant tells: the environments it may touch, None for all of them."""
-
-    @property
-    def environments(self) -> Collection[str] | None:
-        """The names, or None."""
-        ...
 
 
 class SafetyApi:
@@ -144,26 +134,8 @@ class SafetyApi:
     async def _lever(self, request: Request) -> tuple[Lever, str]:
         body = document.read(Handle, await web.json_of(request, bytes_max=10_000))
         lever = Lever(scope=body.scope, environment=body.environment, dial=body.dial)
-        allow(request, lever.environment)
+        grant_of(request).require(lever.environment)
         return lever, body.reason
-
-
-def allow(request: Request, environment: str) -> None:
-    """Let a key touch only its own environments; "" means all of them. Raises Denied."""
-    if sees(request, environment):
-        return
-    where = f"environment `{environment}`" if environment else "every environment"
-    raise Denied(
-        "wrong_environment", f"this key may not touch {where}",
-        hint="Use a key that is made for it.",
-    )  # fmt: skip
-
-
-def sees(request: Request, environment: str) -> bool:
-    """Return whether a key may see an environment; "" means all of them."""
-    grant: Scoped = request.state.grant
-    names = grant.environments
-    return names is None or environment in names
 
 
 def shown(pulled: Pulled) -> dict[str, object]:
