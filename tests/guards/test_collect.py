@@ -170,14 +170,14 @@ def test_the_statement_counts_what_plain_loops_count(
 
 
 @settings(
-    max_examples=10, deadline=None,
+    max_examples=25, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(stream=STREAMS, windows=st.sampled_from(WINDOWS[1:]))
 def test_counting_bucket_by_bucket_adds_up_to_counting_at_once(
     store: EventStore, clock: Clock, stream: list[list[Event]], windows: tuple[Window, ...]
 ) -> None:
-    _, whole = filled(store, clock, stream, windows)
+    slow, whole = filled(store, clock, stream, windows)
     collector = Collector(store)
     cells: list[Cell] = []
     users = 0
@@ -187,6 +187,7 @@ def test_counting_bucket_by_bucket_adds_up_to_counting_at_once(
         users += part.users_exposed
     at_once = collector.collect(whole)
     assert (tuple(cells), users) == (at_once.cells, at_once.users_exposed)
+    assert at_once == slow.collect(whole)
 
 
 def test_a_unit_is_fresh_in_each_stage_as_control_and_once_as_treated(

@@ -10,7 +10,8 @@ from support.source import Module, dotted, imports, modules
 # Left may import right; packages on one step never import each other (docs/decisions/0002).
 LAYERS = (
     {"server", "cli"}, {"rollouts"}, {"guards"}, {"safety"}, {"sdk"}, {"flags", "events"},
-    {"stats"}, {"web", "live", "endpoint", "grant", "audit", "document", "operators", "place", "units"},
+    {"stats"},
+    {"web", "live", "endpoint", "grant", "audit", "document", "operators", "place", "units"},
     {"errors"},
 )  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

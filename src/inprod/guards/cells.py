@@ -9,8 +9,9 @@ A unit counts once: each stage of the dial is a fresh randomisation of those tha
 far, so it enters once per stage as control, and as treated only in the first stage in which it is
 seen treated; its outcomes count only within that entry (anchors: Lindon and Malek 2022).
 
-Units are looked up from the rollout's start, in arrival order; cells of buckets up to `last` were
-counted before and are left out, so every bucket is counted once, whatever is restarted.
+Units seen in the new buckets are looked up from the rollout's start, in arrival order; cells of
+buckets up to `last` were counted before and are left out, so every bucket is counted once, whatever
+is restarted.
 """
 
 # ruff: noqa: S608  # whatever a person wrote is bound; the rest of the text is ours and numbers
@@ -158,11 +159,27 @@ def _units(count: Count, binder: Binder) -> str:
         + f" FROM (\n     SELECT {_arm_columns(count, binder)}"
         + "".join(f", {text}" for text in marks)
         + f"\n     FROM {TABLE} WHERE {_arrived(count, count.start)} AND {_here(count, binder)}"
+        + _recent(count, binder)
         + ") WHERE unit != '' AND (" + _wanted(complete) + ")"
         " GROUP BY unit, arm, stage) GROUP BY unit) ARRAY JOIN entries AS entry"
         ")) WHERE bucket > " + str(count.last) + " AND bucket <= " + str(count.closed) +
         " GROUP BY guard, what, bucket, stage, stratum, arm, bin"
     )  # fmt: skip
+
+
+def _recent(count: Count, binder: Binder) -> str:
+    """Narrow to the units that can bring a new count, so that a long rollout stays cheap to count:
+    those seen in the new buckets, and those whose outcome falls due in them."""
+    complete = [guard for guard in count.guards if guard.kind is Kind.COMPLETENESS]
+    due = max((due_after(guard, count.batch_ms) for guard in complete), default=0)
+    first = count.last + 1 - due
+    if first <= count.start:
+        return ""
+    unit = f"ifNull({text_of(count.arms.unit, binder)}, '')"
+    return (
+        f" AND unit IN (SELECT {unit} FROM {TABLE} WHERE {_arrived(count, first)} "
+        f"AND {_here(count, binder)} AND {_arm(count.arms, binder)} < {NO_ARM})"
+    )
 
 
 def _wanted(complete: Sequence[int]) -> str:

@@ -133,10 +133,10 @@ class _Counting:
         return self.counted
 
     def _unit(self, seen: Sequence[tuple[int, int | None, int | None, Arrived]]) -> None:
-        entries: dict[tuple[int, int], list[tuple[int, Event]]] = defaultdict(list)
+        entries: dict[tuple[int, int], list[tuple[int, Arrived]]] = defaultdict(list)
         for bucket, stage, arm, one in seen:
             if stage is not None and arm is not None:
-                entries[arm, stage].append((bucket, one.event))
+                entries[arm, stage].append((bucket, one))
         first_treated = min((stage for arm, stage in entries if arm == 1), default=None)
         for (arm, stage), events in entries.items():
             if arm == 1 and stage != first_treated:
@@ -151,10 +151,13 @@ class _Counting:
 
     def _guard(
         self, number: int, guard: Guard, place: tuple[int, int, int],
-        events: Sequence[tuple[int, Event]],
+        arrived: Sequence[tuple[int, Arrived]],
         seen: Sequence[tuple[int, int | None, int | None, Arrived]],
     ) -> None:  # fmt: skip
-        looked = [(b, e) for b, e in events if _looks(guard, e) and _measures(guard, e)]
+        looked = [
+            (bucket, one) for bucket, one in arrived
+            if _looks(guard, one.event) and _measures(guard, one.event)
+        ]  # fmt: skip
         if guard.kind is Kind.COMPLETENESS:
             if looked:
                 first, due = looked[0][0], looked[0][0] + due_after(guard, self.count.batch_ms)
@@ -170,13 +173,13 @@ class _Counting:
             Kind.ERRORS, Kind.RATE, Kind.LATENCY, Kind.MEAN,
         ):  # fmt: skip
             return
-        bad = [bucket for bucket, event in looked if _is_bad(guard, event)]
+        bad = [bucket for bucket, one in looked if _is_bad(guard, one.event)]
         if guard.kind is Kind.RATE:
-            self._add((number, What.EXPOSED, events[0][0], *place, 0))
+            self._add((number, What.EXPOSED, arrived[0][0], *place, 0))
             for bucket in bad:
                 self._add((number, What.BAD, bucket, *place, 0))
         elif looked:
-            bin_ = 0 if guard.kind is Kind.ERRORS else _bin(guard, looked[0][1])
+            bin_ = 0 if guard.kind is Kind.ERRORS else _first_bin(guard, [one for _, one in looked])
             self._add((number, What.EXPOSED, looked[0][0], *place, bin_))
             if guard.kind is Kind.ERRORS and bad:
                 self._add((number, What.BAD, bad[0], *place, 0))
@@ -277,6 +280,14 @@ def _number(column: str, event: Event) -> float | None:
     if column == "duration_ms":
         return None if event.duration_ns is None else event.duration_ns / 1e6
     return event.numbers.get(column)
+
+
+def _first_bin(guard: Guard, looked: Sequence[Arrived]) -> int:
+    """Return the bin of the first value; of values at the same time, the smallest."""
+    first = min((one.ingested_ms, one.event.time_ns) for one in looked)
+    return min(
+        _bin(guard, one.event) for one in looked if (one.ingested_ms, one.event.time_ns) == first
+    )
 
 
 def _bin(guard: Guard, event: Event) -> int:
