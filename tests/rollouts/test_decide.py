@@ -81,7 +81,7 @@ def test_a_broken_guard_rolls_back_at_once_from_every_step(step: int) -> None:
     seen = look(state, judgement=judged(Verdict.BROKEN, culprit="errors"))
     decision = decide(PLAN, state, seen)
     assert (decision.action, decision.to_level) == (Action.ROLL_BACK, 0.0)
-    assert "by `errors`" in decision.sentence
+    assert decision.sentence == f"rolled back: {seen.judgement.sentence}"
 
 
 def test_a_broken_guard_rolls_back_a_held_rollout_too() -> None:

@@ -41,7 +41,7 @@ def obey(plan: Plan, state: State, look: Look, command: Command) -> Decision:
             level = state.level if command.keep else SAFE
             return decided(
                 state, Action.STOP, Reason.BY_HAND,
-                f"stopped at {level:g} by {command.sentence}", level=level,
+                f"stopped at {plan.said(level)} by {command.sentence}", level=level,
             )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _resume(plan: Plan, state: State, look: Look, command: Command) -> Decision:
     level = plan.steps[step].level
     return decided(
         state, Action.RETURN, Reason.BY_HAND,
-        f"resumed by {command.sentence}: turning to {level:g}", step=step, level=level,
+        f"resumed by {command.sentence}: turning to {plan.said(level)}", step=step, level=level,
     )  # fmt: skip
 
 
@@ -88,8 +88,9 @@ def _advance(plan: Plan, state: State, look: Look, command: Command) -> Decision
             hint="Advance one that is baking or held.",
         )  # fmt: skip
     if not state.arrived:
+        level = plan.said(plan.steps[state.step].level)
         raise Conflict(
-            "not_in_force", f"level `{plan.steps[state.step].level:g}` of its step is not in force",
+            "not_in_force", f"level `{level}` of its step is not in force",
             hint="Resume it first.",
         )  # fmt: skip
     is_last = state.step == len(plan.steps) - 1
@@ -97,12 +98,12 @@ def _advance(plan: Plan, state: State, look: Look, command: Command) -> Decision
     if is_last:
         return decided(
             state, Action.PROMOTE, Reason.BY_HAND,
-            f"promoted at {state.level:g} by {command.sentence}",
+            f"promoted at {plan.said(state.level)} by {command.sentence}",
         )  # fmt: skip
     to = plan.steps[state.step + 1].level
     return decided(
         state, Action.RAISE, Reason.BY_HAND,
-        f"advanced from {state.level:g} to {to:g} by {command.sentence}",
+        f"advanced from {plan.said(state.level)} to {plan.said(to)} by {command.sentence}",
         step=state.step + 1, level=to,
     )  # fmt: skip
 

@@ -59,10 +59,14 @@ def decide(plan: Plan, state: State, look: Look) -> Decision:
     if state.phase is Phase.PLANNED:
         first = plan.steps[0].level
         return decided(
-            state, Action.START, Reason.STARTED, f"started: turning to {first:g}", level=first
+            state,
+            Action.START,
+            Reason.STARTED,
+            f"started: turning to {plan.said(first)}",
+            level=first,
         )
     if state.phase is Phase.RUNNING:
-        return _running(state, look)
+        return _running(plan, state, look)
     if state.phase is Phase.HELD:
         return _held(plan, state, look)
     return _baking(plan, state, look)
@@ -112,19 +116,18 @@ def _broken(state: State, look: Look) -> Decision | None:
     judgement = look.judgement
     if judgement is None or judgement.verdict is not Verdict.BROKEN or state.started_ns is None:
         return None
-    culprit = f" by `{judgement.culprit}`" if judgement.culprit else ""
     return decided(
-        state, Action.ROLL_BACK, Reason.BROKEN,
-        f"rolled back{culprit}: {judgement.sentence}", level=SAFE,
-    )  # fmt: skip
+        state, Action.ROLL_BACK, Reason.BROKEN, f"rolled back: {judgement.sentence}", level=SAFE
+    )
 
 
-def _running(state: State, look: Look) -> Decision:
+def _running(plan: Plan, state: State, look: Look) -> Decision:
     if look.in_force is None:
         return _wait(state, "the dial does not say what is in force")
     if is_at(look.in_force, state.level):
-        return decided(state, Action.ARRIVE, Reason.IN_FORCE, f"{state.level:g} is in force")
-    return _wait(state, f"turning from {look.in_force:g} to {state.level:g}")
+        sentence = f"{plan.said(state.level)} is in force"
+        return decided(state, Action.ARRIVE, Reason.IN_FORCE, sentence)
+    return _wait(state, f"turning from {plan.said(look.in_force)} to {plan.said(state.level)}")
 
 
 def _held(plan: Plan, state: State, look: Look) -> Decision:
@@ -133,7 +136,7 @@ def _held(plan: Plan, state: State, look: Look) -> Decision:
         return late
     if state.hold not in AUTOMATIC:
         return _wait(state, "")
-    turned = _turned(state, look)
+    turned = _turned(plan, state, look)
     if turned is not None:
         return turned
     cause = _obstacle(plan, state, look)
@@ -148,7 +151,7 @@ def _held(plan: Plan, state: State, look: Look) -> Decision:
 
 
 def _baking(plan: Plan, state: State, look: Look) -> Decision:
-    turned = _turned(state, look)
+    turned = _turned(plan, state, look)
     if turned is not None:
         return turned
     baked = is_baked(plan, state, look)
@@ -158,7 +161,8 @@ def _baking(plan: Plan, state: State, look: Look) -> Decision:
     is_ready = baked and _allows(plan, state, look)
     last = len(plan.steps) - 1
     if is_ready and state.step == last:
-        return decided(state, Action.PROMOTE, _why(plan, state), f"promoted: {state.level:g} stays")
+        sentence = f"promoted: {plan.said(state.level)} stays"
+        return decided(state, Action.PROMOTE, _why(plan, state), sentence)
     late = _deadline(plan, state, look)
     if late is not None:
         return late
@@ -169,16 +173,18 @@ def _baking(plan: Plan, state: State, look: Look) -> Decision:
         to = plan.steps[state.step + 1].level
         return decided(
             state, Action.RAISE, _why(plan, state),
-            f"raised from {state.level:g} to {to:g}", step=state.step + 1, level=to,
+            f"raised from {plan.said(state.level)} to {plan.said(to)}",
+            step=state.step + 1, level=to,
         )  # fmt: skip
     return _wait(state, _awaited(plan, state, look, baked=baked))
 
 
-def _turned(state: State, look: Look) -> Decision | None:
+def _turned(plan: Plan, state: State, look: Look) -> Decision | None:
     """Hold when somebody turned the dial by hand; lowered stays lowered."""
     if not state.arrived or look.in_force is None or is_at(look.in_force, state.level):
         return None
-    sentence = f"held: the dial is at {look.in_force:g} and not at {state.level:g}, turned by hand"
+    found, meant = plan.said(look.in_force), plan.said(state.level)
+    sentence = f"held: the dial is at {found} and not at {meant}, turned by hand"
     return decided(
         state, Action.HOLD, Reason.TURNED, sentence, level=min(look.in_force, state.level)
     )
@@ -222,10 +228,11 @@ def _why(plan: Plan, state: State) -> Reason:
 def _awaited(plan: Plan, state: State, look: Look, *, baked: bool) -> str:
     if baked:
         why = look.judgement.sentence if look.judgement is not None else "nothing was judged yet"
-        return f"at {state.level:g}, baked; the guards must hold first: {why}"
+        return f"at {plan.said(state.level)}, baked; the guards must hold first: {why}"
     assert state.bake_from_ns is not None
     end_ns = state.bake_from_ns + round(plan.steps[state.step].bake_s * 1e9)
-    return f"at {state.level:g}, baking for {render_s(max(0.0, (end_ns - look.judged_ns) / 1e9))}"
+    left = render_s(max(0.0, (end_ns - look.judged_ns) / 1e9))
+    return f"at {plan.said(state.level)}, baking for {left}"
 
 
 def _wait(state: State, sentence: str) -> Decision:

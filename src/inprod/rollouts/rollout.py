@@ -233,6 +233,10 @@ class Plan:
         """The length of a bucket."""
         return round(self.batch_s * 1000) * 1_000_000
 
+    def said(self, level: float) -> str:
+        """Return a level in the dial's unit, as a person reads it."""
+        return f"{level:g} %" if self.dial.startswith("flag/") else f"{level:g}"
+
     def requires(self, step: int) -> Requires:
         """Return what the guards must say before the dial leaves a step.
 
