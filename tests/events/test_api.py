@@ -286,6 +286,25 @@ def test_columns_and_datasets_are_listed_with_their_types(running: Running) -> N
     assert unknown.json()["error"]["hint"] == "Did you mean `shop`?"
 
 
+def test_a_limited_key_is_shown_the_datasets_and_columns_of_its_own_environments_only(
+    running: Running,
+) -> None:
+    for dataset, name in (("shop", "production"), ("web", "staging")):
+        event = {"dataset": dataset, "deployment.environment.name": name, f"{dataset}.only": 1}
+        assert running.http.post("/api/events", json=event).status_code == 200
+    assert len(running.http.get("/api/datasets").json()["datasets"]) == 2
+    limited = application(running.api, environments=["staging"])
+    with serving(limited) as url, httpx.Client(base_url=url) as http:
+        assert http.get("/api/datasets").json() == {"datasets": [{"name": "web"}]}
+        listed = {one["name"] for one in http.get("/api/columns").json()["columns"]}
+        assert "web.only" in listed
+        assert "shop.only" not in listed
+        assert http.get("/api/columns", params={"dataset": "web"}).status_code == 200
+        refused = http.get("/api/columns", params={"dataset": "shop"})
+        assert refused.status_code == 404
+        assert refused.json()["error"]["hint"] == "Use one of `web`."
+
+
 class Stuck:
     """A store whose flush never ends until the test says how."""
 

@@ -86,13 +86,31 @@ odd_pairs = st.lists(
     ),
     max_size=3,
 ).map(b"".join)
-pairs = st.one_of(
-    st.builds(key_value, names, values),
-    odd_pairs,
-    st.binary(max_size=12),
-    st.builds(lambda data, cut: data[: len(data) - cut], st.builds(key_value, names, values),
-              st.integers(1, 3)),
-)  # fmt: skip
+plain = st.builds(key_value, st.sampled_from(["", "a", "k" * 127, "é"]), scalars)
+
+
+def damaged(data: bytes, at: int, change: str, byte: int) -> bytes:
+    """Return the data with one byte changed, added or taken, or cut off."""
+    at %= max(len(data), 1)
+    match change:
+        case "set":
+            return data[:at] + bytes([byte]) + data[at + 1 :]
+        case "add":
+            return data[:at] + bytes([byte]) + data[at:]
+        case "take":
+            return data[:at] + data[at + 1 :]
+        case _:
+            return data[:at]
+
+
+near = st.builds(
+    damaged,
+    plain,
+    st.integers(0, 5) | st.integers(0, 300),
+    st.sampled_from(["set", "add", "take", "cut"]),
+    st.integers(0, 255) | st.sampled_from([0, 1, 2, 0x0A, 0x10, 0x12, 0x18, 0x21, 0x7F, 0x80]),
+)
+pairs = st.one_of(st.builds(key_value, names, values), plain, odd_pairs, near, near)
 
 
 def by_messages(attributes: list[bytes]) -> Taken | None:
@@ -126,8 +144,27 @@ def by_bytes(attributes: list[bytes]) -> Taken | None:
 @example([lengthy(1, b"k") + lengthy(2, field(3, 0, varint(5, 7)))])
 @example([lengthy(1, b"k") + lengthy(2, field(3, 0, b"\x80"))])
 @example([lengthy(1, b"k") + lengthy(2, field(4, 1, struct.pack("<d", -0.0)))])
+@example([key_value("k", float("nan"))])
+@example([key_value("k", "x" * length) for length in (124, 125, 126, 127, 128, 129, 255, 256)])
+@example([key_value("k", "x" * length) for length in (16_379, 16_380, 16_383, 16_384, 40_000)])
+@example([lengthy(1, b"k") + lengthy(2, b"\x0a\xc9\x01" + b"x" * 200)])
+@example([lengthy(1, b"k") + b"\x12\x80\x80\x0a\xfd\x7f" + b"x" * 16_381])
+@example([lengthy(1, b"k") + b"\x12\xcc\x81\x00\x0a\xc9\x01" + b"x" * 201])
+@example([lengthy(1, b"k") + lengthy(2, b"\x0a\xc9\x81\x00" + b"x" * 201)])
+@example([lengthy(1, b"k") + lengthy(2, lengthy(1, b"x" * 200)) + lengthy(1, b"last")])
+@example([key_value("k", float("-inf"))])
+@example([lengthy(1, b"k") + lengthy(2, field(3, 0, b"\x05") + field(2, 0, b"\x01"))])
+@example([lengthy(1, b"k") + lengthy(2, field(2, 0, b"\x01") + field(3, 0, b"\x05"))])
+@example([lengthy(1, b"k") + lengthy(2, field(2, 0, b"\x02"))])
+@example([lengthy(1, b"k") + lengthy(2, field(3, 0, b"\x05")) + lengthy(1, b"last")])
+@example([lengthy(1, b"k") + lengthy(2, lengthy(1, b"x")) + lengthy(1, b"last")])
+@example([lengthy(1, b"k") + lengthy(2, b"\x0a\x81\x00x")])
+@example([lengthy(1, b"k") + b"\x12\x83\x00\x0a\x01x"])
+@example([lengthy(1, b"k") + lengthy(3, lengthy(1, b"x"))])
+@example([lengthy(3, b"k") + lengthy(2, lengthy(1, b"x"))])
+@example([b"\x0a\x81\x00k" + lengthy(2, lengthy(1, b"x"))])
 @example([key_value("a", 1), key_value("a", "x"), key_value("b", "y"), key_value("b", 2)])
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_encoded_attributes_give_what_their_messages_give_whatever_the_bytes(
     attributes: list[bytes],
 ) -> None:

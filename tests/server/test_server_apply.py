@@ -55,12 +55,15 @@ class Desk:
             now_ns=time.time_ns, live=Live(),
         )  # fmt: skip
         self.plans: dict[str, Plan] = {}
-        self.turning: frozenset[tuple[str, str, str]] = frozenset()
+        self.turned: frozenset[tuple[str, str]] = frozenset()
         self.apply = Apply(
             environments=self.environments,
             flags=self.flags,
             rollouts=RolloutSide(
-                find=self.plans.get, check=check, start=self._start, turning=lambda: self.turning
+                find=self.plans.get,
+                check=check,
+                start=self._start,
+                turned=lambda _key: self.turned,
             ),
         )
 
@@ -172,7 +175,7 @@ def test_a_percent_that_is_left_out_stays_and_one_that_is_written_is_set(desk: D
 
 def test_what_a_rollout_turns_is_neither_moved_nor_changed_by_a_document(desk: Desk) -> None:
     desk.run(ENVIRONMENT, changed(FLAG, *RULE, "split", "percent", to="25%"))
-    desk.turning = frozenset({("checkout", "production", "all")})
+    desk.turned = frozenset({("production", "all")})
     assert desk.run(changed(FLAG, *RULE, "split", "percent", to="0%"))[0].action == "unchanged"
     about = {**FLAG, "description": "Words may change."}
     assert desk.run(about)[0].action == "change"

@@ -107,6 +107,7 @@ class Book:
     entries: list[Entry] = field(default_factory=list)
     events: list[dict[str, object]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    turned: set[tuple[str, str]] = field(default_factory=set)
     url: str = ""
 
     def commit(self, flag: Flag) -> Stored:
@@ -162,7 +163,9 @@ def book_in(folder: Path) -> Book:
 
 def _application(book: Book) -> ASGIApp:
     environments: Callable[[], Collection[str]] = lambda: book.environments  # noqa: E731
-    flag_api = api.FlagApi(store=book.store, live=book.live, environments=environments)
+    flag_api = api.FlagApi(
+        store=book.store, live=book.live, environments=environments, turned=lambda _key: book.turned
+    )
     ofrep_api = ofrep.OfrepApi(store=book.store, environments=environments)
 
     async def events(request: Request) -> Response:

@@ -1,8 +1,9 @@
 """The gate of the store: every event, from whatever protocol, passes here once, whole or not.
 
 What it does to an event: lifts `sample_rate` and `inprod.test`, renames what has an older name,
-keeps attributes hidden by a fixed column as `attribute.<name>`, stamps or checks the environment,
-and refuses what is over the limits, too old, or too far ahead. Refused events are counted and told
+keeps attributes hidden by a fixed column as `attribute.<name>`, stamps or checks the environment
+(one that nobody declared is refused), and refuses what is over the limits, too old, or too far
+ahead. Refused events are counted and told
 of; the others go on.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from inprod.errors import Invalid
+from inprod.errors import Invalid, nearest
 from inprod.events.columns import (
     ENVIRONMENT,
     ENVIRONMENT_OLD,
@@ -34,20 +35,31 @@ _TRUE = frozenset({"true", "1"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What may come in: times from `oldest_ns` to `newest_ns`; environments, None for any."""
+    """What may come in: times from `oldest_ns` to `newest_ns`, and the names of environments.
+
+    `declared` are those there are (None: any name), `environments` those that the key allows (None:
+    all). An event that names none is let in; under a key for one environment it gets that one.
+    """
 
     oldest_ns: int
     newest_ns: int
+    declared: Collection[str] | None = None
     environments: Collection[str] | None = None
 
     @classmethod
     def at(
-        cls, now_ns: int, *, retain_days: int, environments: Collection[str] | None = None
+        cls,
+        now_ns: int,
+        *,
+        retain_days: int,
+        declared: Collection[str] | None = None,
+        environments: Collection[str] | None = None,
     ) -> Terms:
         """Return the terms at a time: what would be deleted at once is not let in."""
         return cls(
             oldest_ns=now_ns - retain_days * 86_400 * 1_000_000_000,
             newest_ns=now_ns + AHEAD_NS,
+            declared=declared,
             environments=environments,
         )
 
@@ -88,8 +100,12 @@ class Intake:
         status_code: int,
         strings: dict[str, str],
         numbers: dict[str, float],
+        is_short: bool = False,
     ) -> None:
-        """Let one event in, or count it as refused; takes over both dictionaries."""
+        """Let one event in, or count it as refused; takes over both dictionaries.
+
+        `is_short`: no attribute can be over a limit by itself, so none is looked at.
+        """
         sample_rate = 1
         if not _FIXED_NAMES.isdisjoint(strings) or not _FIXED_NAMES.isdisjoint(numbers):
             sample_rate = _sample_rate(strings, numbers)
@@ -98,9 +114,11 @@ class Intake:
             _unhide(numbers)
         if strings.get("user_agent.synthetic.type") == "test":
             strings.setdefault(TEST, "synthetic")
-        if ENVIRONMENT_OLD in strings:
+        if ENVIRONMENT_OLD in strings and ENVIRONMENT not in numbers:
             strings.setdefault(ENVIRONMENT, strings[ENVIRONMENT_OLD])
         reason = self._refusal(time_ns, dataset, name, strings, numbers)
+        if reason is None and not is_short:
+            reason = _length_refusal(strings, numbers)
         if reason is not None:
             self.refuse(reason)
             return
@@ -143,17 +161,7 @@ class Intake:
             )
         if len(dataset) > NAME_CHARACTERS_MAX or len(name) > TEXT_BYTES_MAX:
             return _too_long(dataset[:60] if len(dataset) > NAME_CHARACTERS_MAX else name[:60])
-        # A character has at most 4 bytes: most texts are within bounds whatever they are.
-        if strings and max(map(len, strings.values())) * 4 > TEXT_BYTES_MAX:
-            for key, text in strings.items():
-                if len(text) * 4 > TEXT_BYTES_MAX and len(text.encode()) > TEXT_BYTES_MAX:
-                    return _too_long(key)
-        longest = max(max(map(len, strings), default=0), max(map(len, numbers), default=0))
-        if longest > NAME_CHARACTERS_MAX:
-            return _too_long("an attribute's name")
-        if terms.environments is not None:
-            return _environment_refusal(terms.environments, strings)
-        return None
+        return _environment_refusal(terms, strings, numbers)
 
 
 def dataset_of(service_name: str | None) -> str:
@@ -182,20 +190,39 @@ def _unhide(attributes: dict[str, str] | dict[str, float]) -> None:
             attributes[f"attribute.{name}"] = value  # pyright: ignore[reportArgumentType]  # same dict
 
 
-def _environment_refusal(allowed: Collection[str], strings: dict[str, str]) -> Invalid | None:
-    environment = strings.get(ENVIRONMENT)
-    if environment is None and len(allowed) == 1:
-        strings[ENVIRONMENT] = next(iter(allowed))
+def _length_refusal(strings: dict[str, str], numbers: dict[str, float]) -> Invalid | None:
+    # A character has at most 4 bytes: most texts are within bounds whatever they are.
+    if strings and max(map(len, strings.values())) * 4 > TEXT_BYTES_MAX:
+        for key, text in strings.items():
+            if len(text) * 4 > TEXT_BYTES_MAX and len(text.encode()) > TEXT_BYTES_MAX:
+                return _too_long(key)
+    longest = max(max(map(len, strings), default=0), max(map(len, numbers), default=0))
+    return _too_long("an attribute's name") if longest > NAME_CHARACTERS_MAX else None
+
+
+def _environment_refusal(
+    terms: Terms, strings: dict[str, str], numbers: dict[str, float]
+) -> Invalid | None:
+    name = strings.get(ENVIRONMENT)
+    if name is None and ENVIRONMENT in numbers:
+        name = f"{numbers[ENVIRONMENT]:g}"  # a number names none; said as it would be queried
+    allowed, declared = terms.environments, terms.declared
+    if name and declared is not None and name not in declared:
+        known = declared if allowed is None else allowed
+        return Invalid(
+            "unknown_environment", f"`{name[:60]}` is not an environment",
+            where=f"$.{ENVIRONMENT}", hint=nearest(name[:60], known),
+        )  # fmt: skip
+    if allowed is None or name in allowed:
         return None
-    if environment in allowed:
+    if name is None and len(allowed) == 1:
+        strings[ENVIRONMENT] = next(iter(allowed))
         return None
     listed = ", ".join(f"`{one}`" for one in sorted(allowed))
     return Invalid(
-        "environment_denied",
-        f"the key does not allow the environment `{environment}`",
-        where=f"$.{ENVIRONMENT}",
-        hint=f"Set `{ENVIRONMENT}` to one of {listed}.",
-    )
+        "environment_denied", f"the key does not allow the environment `{name}`",
+        where=f"$.{ENVIRONMENT}", hint=f"Set `{ENVIRONMENT}` to one of {listed}.",
+    )  # fmt: skip
 
 
 def _too_long(what: str) -> Invalid:

@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import orjson
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -28,6 +26,7 @@ from inprod.events.attributes import (
     take_json,
     take_protobuf,
 )
+from inprod.events.encoded import SHORT_BYTES, malformed_protobuf, take_encoded
 from inprod.events.intake import DURATION_NS_MAX, Intake, Terms, dataset_of
 from inprod.events.otlp_fields import (
     enum_in,
@@ -39,6 +38,7 @@ from inprod.events.otlp_fields import (
     text_in,
     unsigned_in,
 )
+from inprod.events.otlp_messages import LogsRequest, TraceRequest
 
 SPAN_KINDS = ("", "internal", "server", "client", "producer", "consumer")
 _SPAN_KIND_NAMES = ("UNSPECIFIED", *(kind.upper() for kind in SPAN_KINDS[1:]))
@@ -49,11 +49,14 @@ TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 class _Base:
     """What the spans of one scope share."""
 
-    __slots__ = ("dataset", "numbers", "strings")
+    __slots__ = ("dataset", "is_short", "numbers", "strings")
 
-    def __init__(self, strings: dict[str, str], numbers: dict[str, float]) -> None:
+    def __init__(
+        self, strings: dict[str, str], numbers: dict[str, float], *, is_short: bool = False
+    ) -> None:
         self.strings = strings
         self.numbers = numbers
+        self.is_short = is_short  # no name or text can be over a limit
         self.dataset = dataset_of(strings.get("service.name"))
 
     def scope(self, name: str, version: str) -> _Base:
@@ -63,12 +66,13 @@ class _Base:
             strings["library.name"] = name
         if version:
             strings["library.version"] = version
-        return _Base(strings, self.numbers.copy())
+        is_short = self.is_short and len(name) + len(version) <= SHORT_BYTES
+        return _Base(strings, self.numbers.copy(), is_short=is_short)
 
 
 def traces_from_protobuf(body: bytes, terms: Terms) -> Intake:
     """Return the spans of an ExportTraceServiceRequest; raises Invalid when it is not one."""
-    request = ExportTraceServiceRequest()
+    request = TraceRequest()
     _parse(request, body)
     intake = Intake(terms)
     for group in request.resource_spans:
@@ -94,7 +98,7 @@ def traces_from_json(body: bytes, terms: Terms) -> Intake:
 
 def logs_from_protobuf(body: bytes, terms: Terms) -> Intake:
     """Return the records of an ExportLogsServiceRequest; raises Invalid when it is not one."""
-    request = ExportLogsServiceRequest()
+    request = LogsRequest()
     _parse(request, body)
     intake = Intake(terms)
     for group in request.resource_logs:
@@ -118,14 +122,11 @@ def logs_from_json(body: bytes, terms: Terms) -> Intake:
     return intake
 
 
-def _parse(request: ExportTraceServiceRequest | ExportLogsServiceRequest, body: bytes) -> None:
+def _parse(request: Message, body: bytes) -> None:
     try:
         request.ParseFromString(body)
     except DecodeError:
-        raise Invalid(
-            "malformed_otlp", "the body is not an OTLP request in protobuf",
-            hint="Send it whole, with the Content-Type it is written in.",
-        ) from None  # fmt: skip
+        raise malformed_protobuf() from None
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -142,9 +143,10 @@ def _json(body: bytes) -> dict[str, Any]:
 
 def _span(span: Span, base: _Base, intake: Intake) -> None:
     strings, numbers = base.strings.copy(), base.numbers.copy()
-    take_protobuf(span.attributes, strings, numbers)
+    is_short = take_encoded(span.attributes, strings, numbers)  # pyright: ignore[reportArgumentType]  # bytes in our copy of the schema
+    events, status_message = span.events, span.status.message
     evaluations: list[dict[str, str]] = []
-    for event in span.events:
+    for event in events:
         name = event.name
         if name in lift.NAMES:
             evaluations.append(_texts(event.attributes))
@@ -163,9 +165,10 @@ def _span(span: Span, base: _Base, intake: Intake) -> None:
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
         status_code=span.status.code,
-        status_message=span.status.message,
-        counts=(len(span.events), len(span.links)),
+        status_message=status_message,
+        counts=(len(events), len(span.links)),
         evaluations=evaluations,
+        is_short=is_short and base.is_short and not events and not status_message,
     )
 
 
@@ -219,6 +222,7 @@ def _add_span(
     status_message: str,
     counts: tuple[int, int],
     evaluations: list[dict[str, str]],
+    is_short: bool = False,
 ) -> None:
     if len(trace_id) != TRACE_ID_BYTES or len(span_id) != SPAN_ID_BYTES:
         intake.refuse(_bad_id("trace or span", trace_id + span_id))
@@ -248,12 +252,13 @@ def _add_span(
         status_code=status_code if 0 <= status_code <= STATUS_ERROR else 0,
         strings=strings,
         numbers=numbers,
+        is_short=is_short,
     )
 
 
 def _record(record: LogRecord, base: _Base, intake: Intake) -> None:
     strings, numbers = base.strings.copy(), base.numbers.copy()
-    take_protobuf(record.attributes, strings, numbers)
+    take_encoded(record.attributes, strings, numbers)  # pyright: ignore[reportArgumentType]  # as above
     put("body", plain_protobuf(record.body), strings, numbers)
     _add_record(
         intake,
@@ -325,13 +330,15 @@ def _add_record(
 def _resource(resource: Resource) -> _Base:
     strings: dict[str, str] = {}
     numbers: dict[str, float] = {}
-    take_protobuf(resource.attributes, strings, numbers)
-    return _Base(strings, numbers)
+    is_short = take_encoded(resource.attributes, strings, numbers)  # pyright: ignore[reportArgumentType]  # as above
+    return _Base(strings, numbers, is_short=is_short)
 
 
 def _scope(scope: InstrumentationScope, resource: _Base) -> _Base:
     base = resource.scope(scope.name, scope.version)
-    take_protobuf(scope.attributes, base.strings, base.numbers)
+    if scope.attributes:
+        take_protobuf(scope.attributes, base.strings, base.numbers)
+        base.is_short = False
     return base
 
 

@@ -208,7 +208,9 @@ def _apis(stores: Stores) -> list[Mounted]:
     """Join the slices' tables of routes with their handlers."""
     known = stores.environments.names
     event_api = events_api.EventApi(store=stores.events, writer=stores.writer, environments=known)
-    flag_api = flags_api.FlagApi(store=stores.flags, live=stores.live, environments=known)
+    flag_api = flags_api.FlagApi(
+        store=stores.flags, live=stores.live, environments=known, turned=_turned(stores.rollouts)
+    )
     safety = safety_api.SafetyApi(
         environments=stores.environments, levers=stores.levers, audit=stores.audit
     )
@@ -236,7 +238,7 @@ def _pages(stores: Stores, render: Render) -> list[Mounted]:
     )
     flags = FlagPages(
         store=stores.flags, environments=known, last_evaluated=sightings.last_evaluated,
-        rollouts=rollouts.turning, render=render,
+        rollouts=rollouts.turning, turned=_turned(stores.rollouts), render=render,
     )  # fmt: skip
     home = HomePages(
         flags=stores.flags, rollouts=rollouts.views, levers=stores.levers,
@@ -252,17 +254,26 @@ def _pages(stores: Stores, render: Render) -> list[Mounted]:
     ]
 
 
-def _side(stores: Stores) -> RolloutSide:
-    """Return what apply needs of rollouts."""
+def _turned(rollouts: RolloutStore) -> Callable[[str], frozenset[tuple[str, str]]]:
+    """Return how to ask which (environment, rule) of a flag active rollouts turn."""
 
-    def turning() -> frozenset[tuple[str, str, str]]:
+    def turned(key: str) -> frozenset[tuple[str, str]]:
         return frozenset(
-            (flag_key(one.plan), one.plan.environment, one.arms.rule)
-            for one in stores.rollouts.turning()
+            (one.plan.environment, one.arms.rule)
+            for one in rollouts.turning()
+            if flag_key(one.plan) == key
         )
 
+    return turned
+
+
+def _side(stores: Stores) -> RolloutSide:
+    """Return what apply needs of rollouts."""
     return RolloutSide(
-        find=stores.rollouts.find, check=check, start=stores.runner.start, turning=turning
+        find=stores.rollouts.find,
+        check=check,
+        start=stores.runner.start,
+        turned=_turned(stores.rollouts),
     )
 
 

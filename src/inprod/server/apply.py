@@ -30,7 +30,6 @@ from inprod.server.shorthand import spelled_flag, spelled_plan
 
 DOCUMENTS_MAX = 500
 KINDS = ("environment", "flag", "rollout")
-Turning = frozenset[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +54,14 @@ class RolloutSide:
     """What apply needs of rollouts.
 
     `find` returns the plan under a name; `check` raises when a plan could not start (the flag as it
-    will be is handed over); `start` starts it; `turning` lists (flag key, environment, rule) of
-    active rollouts.
+    will be is handed over); `start` starts it; `turned` lists the (environment, rule) of a flag
+    that active rollouts turn.
     """
 
     find: Callable[[str], Plan | None]
     check: Callable[[Plan, Flag | None, Sequence[str]], None]
     start: Callable[[Plan, Actor], object]
-    turning: Callable[[], Turning]
+    turned: Callable[[str], frozenset[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +162,8 @@ class Apply:
         for name in flag.environments:
             _require(name, batch.environments, f"environments.{name}")
         old = self._flag_now(flag.key)
-        turning = frozenset(
-            (environment, rule)
-            for key, environment, rule in self._rollouts.turning()
-            if key == flag.key
-        )
-        flag = keep_percents(flag, old.flag if old else None, percents_written(plain), turning)
+        turned = self._rollouts.turned(flag.key)
+        flag = keep_percents(flag, old.flag if old else None, percents_written(plain), turned)
         flag = settle(flag, old.flag if old else None, mint_salt)
         batch.flags[flag.key] = flag
         if old is not None and flag == old.flag:

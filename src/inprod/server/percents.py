@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
 from inprod.errors import Conflict
-from inprod.flags.flag import Flag, Rule
+from inprod.flags.flag import Flag
+from inprod.flags.turned import refuse_disturbing, rule_in
 
 
 def keep_percents(
@@ -25,12 +26,14 @@ def keep_percents(
     if old is None:
         return flag
     environments = dict(flag.environments)
+    refuse_disturbing(old, flag, turning)
     for environment, rule_id in sorted(turning):
-        _refuse_change(old, flag, environment, rule_id)
+        if rule_in(old, environment, rule_id) is not None:
+            _refuse_switching_off(old, flag, environment, rule_id)
     for environment, state in flag.environments.items():
         rules = list(state.rules)
         for index, rule in enumerate(rules):
-            before = _rule(old, environment, rule.id)
+            before = rule_in(old, environment, rule.id)
             if rule.split is None or before is None or before.split is None:
                 continue
             place = (environment, rule.id)
@@ -60,54 +63,14 @@ def percents_written(plain: Mapping[str, object]) -> frozenset[tuple[str, str]]:
     return frozenset(walk())
 
 
-def _refuse_change(old: Flag, new: Flag, environment: str, rule_id: str) -> None:
-    before, after = _rule(old, environment, rule_id), _rule(new, environment, rule_id)
-    if before is None or before.split is None:
-        return
-    place = f"environments.{environment}"
-    hint = "Stop the rollout first, or leave this rule as it is."
-    if after is None:
-        raise Conflict(
-            "rollout_active", f"an active rollout turns the rule `{rule_id}`; it cannot go",
-            where=place, hint=hint,
-        )  # fmt: skip
-    kept = after
-    if after.split is not None:
-        split = replace(
-            after.split, percent=before.split.percent, lease_s=before.split.lease_s,
-            salt=after.split.salt or before.split.salt,
-        )  # fmt: skip
-        kept = replace(after, split=split)
-    state_before, state_after = old.environments[environment], new.environments[environment]
-    if kept != before or not _same_place(state_before.rules, state_after.rules, rule_id):
-        raise Conflict(
-            "rollout_active", f"an active rollout turns the rule `{rule_id}`; it cannot change",
-            where=place, hint=hint,
-        )  # fmt: skip
-    if state_before.enabled and not state_after.enabled:
+def _refuse_switching_off(old: Flag, new: Flag, environment: str, rule_id: str) -> None:
+    if old.environments[environment].enabled and not new.environments[environment].enabled:
         raise Conflict(
             "rollout_active", f"an active rollout turns the rule `{rule_id}` of this flag; "
             "a document does not switch it off",
-            where=f"{place}.enabled", hint="Roll the rollout back, or use `inprod flags disable`.",
+            where=f"environments.{environment}.enabled",
+            hint="Roll the rollout back, or use `inprod flags disable`.",
         )  # fmt: skip
-
-
-def _same_place(before: Sequence[Rule], after: Sequence[Rule], rule_id: str) -> bool:
-    """Whether the rules asked before this one are the same: they decide who reaches it."""
-
-    def ahead(rules: Sequence[Rule]) -> list[Rule]:
-        index = next(place for place, rule in enumerate(rules) if rule.id == rule_id)
-        return [
-            replace(rule, split=replace(rule.split, salt="", percent=0.0)) if rule.split else rule
-            for rule in rules[:index]
-        ]
-
-    return ahead(before) == ahead(after)
-
-
-def _rule(flag: Flag, environment: str, rule_id: str) -> Rule | None:
-    state = flag.environments.get(environment)
-    return next((rule for rule in state.rules if rule.id == rule_id), None) if state else None
 
 
 def _mapping(value: object) -> Mapping[str, object]:

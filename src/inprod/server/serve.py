@@ -72,8 +72,8 @@ def serve(settings: Settings, ready: Callable[[Ready], None]) -> None:
 def _calm_collector() -> None:
     """Keep the garbage collector from walking, again and again, what lives as long as the server.
 
-    A body of events makes thousands of objects at once, all freed by their counts: at Python's own
-    thresholds decoding takes a third longer.
+    There are over a hundred thousand such objects, and a body of events, which makes thousands more
+    that are all freed by their counts, would set it off.
     """
     gc.collect()
     gc.freeze()

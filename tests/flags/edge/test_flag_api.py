@@ -196,3 +196,25 @@ def test_the_list_is_what_the_store_has(book: Book, http: httpx.Client) -> None:
     stored = [book.commit(flag_of(key=f"k{number}")) for number in range(3)]
     plain = json.loads(json.dumps([document.write(one) for one in stored]))
     assert http.get("/api/flags").json() == {"flags": plain, "revision": 3}
+
+
+def test_a_rule_that_a_rollout_turns_keeps_all_but_its_percent(
+    book: Book, http: httpx.Client
+) -> None:
+    book.commit(flag_of())
+    book.turned.add(("production", "beta"))
+    url = "/api/flags/new-checkout"
+    changed = json.loads(json.dumps(CHECKOUT))
+    changed["environments"]["production"]["rules"][0]["split"]["unit"] = "account.id"
+    for answer in (
+        http.put(url, params={"revision": 1}, json=changed),
+        http.put(url, params={"revision": 1}, json={**CHECKOUT, "environments": {}}),
+        http.delete(url, params={"revision": 1}),
+    ):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "rollout_active")
+        assert "Stop the rollout first" in answer.json()["error"]["hint"]
+    down = {"change": "set_percent", "environment": "production", "rule": "beta", "percent": "0%"}
+    off = {"change": "set_enabled", "environment": "production", "enabled": False}
+    lowered = http.post(f"{url}/changes", json={"changes": [down, off]})
+    assert lowered.status_code == 200
+    assert not lowered.json()["flag"]["environments"]["production"]["enabled"]

@@ -190,12 +190,14 @@ class EventApi:
     async def columns(self, request: Request) -> Response:
         """List columns: the fixed ones first, then the attributes by name."""
         dataset = request.query_params.get("dataset") or None
-        catalogue = self._store.catalogue
-        if dataset is not None and dataset not in catalogue.datasets():
+        reach = request.state.grant.environments
+        known = await to_thread.run_sync(self._store.datasets, reach)
+        if dataset is not None and dataset not in known:
             raise Missing(
                 "unknown_dataset", f"`{dataset}` is not a dataset", where="dataset",
-                hint=nearest(dataset, catalogue.datasets()),
+                hint=nearest(dataset, known),
             )  # fmt: skip
+        found = await to_thread.run_sync(self._store.columns, dataset, reach)
         fixed = [
             {
                 "name": name,
@@ -204,12 +206,11 @@ class EventApi:
             }
             for name, column in FIXED.items()
         ]
-        attributes = [
-            {"name": name, "types": types} for name, types in catalogue.columns(dataset).items()
-        ]
+        attributes = [{"name": name, "types": types} for name, types in found.items()]
         return web.answer({"columns": fixed + attributes})
 
-    async def datasets(self, request: Request) -> Response:  # noqa: ARG002  # a handler's shape
+    async def datasets(self, request: Request) -> Response:
         """List the datasets."""
-        catalogue = self._store.catalogue
-        return web.answer({"datasets": [{"name": name} for name in catalogue.datasets()]})
+        reach = request.state.grant.environments
+        names = await to_thread.run_sync(self._store.datasets, reach)
+        return web.answer({"datasets": [{"name": name} for name in names]})

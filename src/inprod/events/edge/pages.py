@@ -90,14 +90,14 @@ class EventPages:
         return self._render(request, "events/explore.html", context)
 
     def _context(self, form: Form, reach: Collection[str] | None) -> dict[str, object]:
-        datasets = self._store.catalogue.datasets()
+        datasets = self._store.datasets(reach)
         known = sorted(self._environments())
         context: dict[str, object] = {
             "form": form,
             "is_new": form.is_empty and all(name.startswith(OWN) for name in datasets),
             "datasets": datasets,
             "environments": [name for name in known if reach is None or name in reach],
-            "columns": self._columns(form.dataset or None),
+            "columns": self._columns(form.dataset or None, reach),
             "calculates": LISTED,
             "ops": [op.value for op in Op],
             "ranges": RANGES,
@@ -119,8 +119,8 @@ class EventPages:
             context["error"] = error
         return context
 
-    def _columns(self, dataset: str | None) -> list[str]:
-        found = self._store.catalogue.columns(dataset)
+    def _columns(self, dataset: str | None, reach: Collection[str] | None) -> list[str]:
+        found = self._store.columns(dataset, reach)
         return [*FIXED, *found][:COLUMNS_MAX]
 
     def _last(

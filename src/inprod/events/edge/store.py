@@ -20,7 +20,7 @@ from inprod.events.columns import PROMOTED_MAX
 from inprod.events.edge import schema
 from inprod.events.edge.engine import Engine, Limits, address_of
 from inprod.events.event import Event
-from inprod.events.query import Answer, Query
+from inprod.events.query import LIMIT_MAX, Answer, Query
 from inprod.events.rows import Rows
 from inprod.events.sql import PROMOTABLE, TABLE, Binder, Statement
 from inprod.events.stamps import Stamps
@@ -162,6 +162,33 @@ class EventStore:
         return is_known and all(self.catalogue.knows(column) for column in query.columns())
 
     # Columns
+
+    def datasets(self, environments: Collection[str] | None = None) -> list[str]:
+        """Return the names of the datasets, or of those with events in the environments."""
+        if environments is None:
+            return self.catalogue.datasets()
+        every = Query(
+            breakdowns=("dataset",), time_range=self.retain_days * 86_400.0, limit=LIMIT_MAX,
+            disable_series=True,
+        )  # fmt: skip
+        found = self.answer(every, environments=environments).results
+        return sorted(str(row["dataset"]) for row in found if row["dataset"] is not None)
+
+    def columns(
+        self, dataset: str | None, environments: Collection[str] | None = None
+    ) -> dict[str, list[str]]:
+        """Return attribute name -> types, of one dataset or of all that `datasets` gives.
+
+        Which names a dataset has is known of it whole, not of each environment.
+        """
+        if environments is None:
+            return self.catalogue.columns(dataset)
+        merged: dict[str, set[str]] = {}
+        for one in self.datasets(environments):
+            if dataset in (None, one):
+                for name, types in self.catalogue.columns(one).items():
+                    merged.setdefault(name, set()).update(types)
+        return {name: sorted(merged[name]) for name in sorted(merged)}
 
     @property
     def promoted(self) -> frozenset[str]:

@@ -19,6 +19,7 @@ from inprod.flags.edge.shelf import Held, Shelf, is_known, trimmed
 from inprod.flags.edge.store import TOPIC, FlagStore, Stored
 from inprod.flags.evaluate import Evaluation, explain
 from inprod.flags.flag import Flag
+from inprod.flags.turned import Turned, refuse_disturbing
 from inprod.live import Lagged, Live, Message
 from inprod.web import JSON_TYPE, answer, grant_of, json_of
 
@@ -93,9 +94,11 @@ class FlagApi:
     """Handles ENDPOINTS."""
 
     def __init__(
-        self, *, store: FlagStore, live: Live, environments: Callable[[], Collection[str]]
-    ) -> None:
+        self, *, store: FlagStore, live: Live, environments: Callable[[], Collection[str]],
+        turned: Callable[[str], Turned],
+    ) -> None:  # fmt: skip
         self._store = store
+        self._turned = turned
         self._live = live
         self._patches: dict[str, tuple[int, bytes]] = {}
         self._shelf: Shelf[Evaluation] = Shelf(store, environments, lambda _stored, found: found)
@@ -128,12 +131,15 @@ class FlagApi:
         revision = _revision(request)
         old = await to_thread.run_sync(self._store.get, key)
         grant_of(request).require_all(touches(old.flag, flag))
+        refuse_disturbing(old.flag, flag, await to_thread.run_sync(self._turned, key))
         return answer(await self._commit(request, flag, revision))
 
     async def archive(self, request: Request) -> Response:
         """Archive a flag."""
         key, revision = str(request.path_params["key"]), _revision(request)
         grant_of(request).require_all(None)
+        old = await to_thread.run_sync(self._store.get, key)
+        refuse_disturbing(old.flag, None, await to_thread.run_sync(self._turned, key))
         await to_thread.run_sync(
             lambda: self._store.archive(
                 key, expected_revision=revision, actor=request.state.actor,
@@ -167,6 +173,7 @@ class FlagApi:
                 for one in changes:
                     flag = apply(flag, one)
                 grant_of(request).require_all(touches(old.flag, flag))
+                refuse_disturbing(old.flag, flag, self._turned(key))
                 try:
                     stored = self._store.commit(
                         flag, actor=request.state.actor, reason=body.reason,

@@ -20,6 +20,7 @@ from inprod.flags.edge.store import FlagStore, Stored
 from inprod.flags.edge.view import FlagRow, cell_of, changes_of, context_of, marks_of
 from inprod.flags.evaluate import Explanation, explain
 from inprod.flags.flag import Flag
+from inprod.flags.turned import Turned, refuse_disturbing
 from inprod.units import Unit, parse
 from inprod.web import form_of, grant_of
 
@@ -69,7 +70,8 @@ class FlagPages:
     """One method per row of PAGES.
 
     `last_evaluated` answers flag key -> Unix ns of its last evaluation in an event (empty when
-    there is none at all); `rollouts` answers (flag key, environment) -> the rollout turning it.
+    there is none at all); `rollouts` answers (flag key, environment) -> the rollout turning it,
+    `turned` a flag key -> the rules that rollouts turn.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class FlagPages:
         environments: Callable[[], Collection[str]],
         last_evaluated: Callable[[], Mapping[str, int]],
         rollouts: Callable[[], Mapping[tuple[str, str], str]],
+        turned: Callable[[str], Turned],
         render: Render,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -86,6 +89,7 @@ class FlagPages:
         self._environments = environments
         self._last_evaluated = last_evaluated
         self._rollouts = rollouts
+        self._turned = turned
         self._render = render
         self._now_ns = now_ns
 
@@ -157,6 +161,7 @@ class FlagPages:
             old = self._store.get(key)
             flag = make(old.flag)
             grant_of(request).require_all(touches(old.flag, flag))
+            refuse_disturbing(old.flag, flag, self._turned(key))
             try:
                 self._store.commit(flag, expected_revision=old.revision, actor=actor, reason=reason)
             except Conflict:
