@@ -8,7 +8,7 @@
     with inprod.event("checkout", user__id=user.id) as event:
         event["cart.size"] = 3
 
-None of these raises into the app or blocks it; what was lost is counted in `inprod.stats()`.
+None of these raises into the app or blocks it; what was lost is counted in `inprod.status()`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from os import PathLike
 from typing import TypeVar
 
 from inprod.flags.evaluate import Evaluation
-from inprod.sdk.client import Client, Stats, connect
+from inprod.sdk.client import Client, Status, connect
 from inprod.sdk.wide import WideEvent
 
-__all__ = ["client", "close", "details", "event", "flag", "flush", "init", "stats"]
+__all__ = ["client", "close", "details", "event", "flag", "flush", "init", "status"]
 T = TypeVar("T")
 
 _client = Client()  # answers every flag with the app's own default
@@ -83,6 +83,6 @@ def close() -> None:
     _client.close()
 
 
-def stats() -> Stats:
+def status() -> Status:
     """Return how the SDK is doing, and what it lost."""
-    return _client.stats()
+    return _client.status()

@@ -24,7 +24,7 @@ with inprod.event("request") as event:
         for n in range(200)
     ]
 assert "mmh3" not in sys.modules
-assert inprod.flush() and inprod.stats().is_ready
+assert inprod.flush() and inprod.status().is_ready
 inprod.close()
 outside = {"orjson", "sqlalchemy", "starlette", "openfeature", "opentelemetry", "anyio"}
 assert not outside & set(sys.modules)

@@ -74,7 +74,7 @@ def test_flags_survive_the_server_and_catch_up_when_it_is_back(book: Book, tmp_p
         port = int(url.rpartition(":")[2])
         client = ready(url)
         assert client.flag("lonely", True, USER) in (True, False)
-    assert until(lambda: not client.stats().is_connected)
+    assert until(lambda: not client.status().is_connected)
     before = client.flag("lonely", True, USER)
     assert client.details("lonely", True, USER).reason == "SPLIT"
     assert client.flag("lonely", not before, USER) is before
@@ -168,7 +168,7 @@ def test_wide_events_carry_the_flags_and_exposures_are_counted(book: Book) -> No
     exposures = [event for event in book.events if event["dataset"] == "inprod.exposures"]
     counts = {str(event["flag"]): event["count"] for event in exposures}
     assert counts == {"new-checkout": 42, "unknown": 1}
-    stats = client.stats()
+    stats = client.status()
     assert (stats.events_dropped, stats.events_rejected, stats.crashes) == (0, 0, 0)
     assert stats.evaluation_errors == 1
     assert stats.events_sent == len(book.events)
@@ -183,7 +183,7 @@ def test_a_batch_that_cannot_be_sent_now_is_sent_later(book: Book) -> None:
             pass
     assert client.flush(20)
     assert [event["number"] for event in book.events] == [0, 1, 2]
-    assert client.stats().failed_posts == 2
+    assert client.status().failed_posts == 2
     client.close()
 
 
@@ -201,7 +201,7 @@ def test_a_batch_that_is_too_large_is_sent_in_halves_and_a_refused_one_is_counte
     with client.event("refused"):
         pass
     assert client.flush(20)
-    assert client.stats().events_rejected == 1
+    assert client.status().events_rejected == 1
     client.close()
 
 
@@ -210,7 +210,7 @@ def test_what_does_not_fit_the_queue_is_dropped_and_counted() -> None:
     for _ in range(25):
         with client.event("work"):
             pass
-    stats = client.stats()
+    stats = client.status()
     assert stats.events_recorded + stats.events_dropped == 25
     assert stats.events_dropped >= 5  # the thread may have taken one batch
     client.close(0.1)
@@ -254,7 +254,7 @@ def test_a_forked_child_evaluates_follows_and_sends_on_its_own(book: Book) -> No
     assert child.exitcode == 0
     assert client.flush(10)
     book.percent(80)
-    assert until(lambda: client.stats().revision == book.store.revision())
+    assert until(lambda: client.status().revision == book.store.revision())
     names = sorted(str(event["name"]) for event in book.events)
     assert names == ["child", "exposure", "exposure", "parent"]
     counts = [event["count"] for event in book.events if event["name"] == "exposure"]
@@ -266,7 +266,7 @@ def test_a_wrong_environment_keeps_the_default_and_says_so(book: Book) -> None:
     heard: list[News] = []
     client = connect(url=book.url, environment="produdction", cache_dir="")
     client.listen(heard.append)
-    assert until(lambda: client.stats().failed_connects >= 2)
+    assert until(lambda: client.status().failed_connects >= 2)
     assert client.details("new-checkout", True, USER).error == "PROVIDER_NOT_READY"
     assert client.flag("new-checkout", True, USER) is True
     assert any("Did you mean `production`?" in news.message for news in heard)

@@ -115,7 +115,7 @@ def test_nothing_that_an_app_passes_makes_a_flag_raise(tmp_path: Path, context: 
     client.details("new-checkout", True, context)
     for key in (None, 3, [], "\ud800", "x" * 10_000):
         assert client.flag(key, "mine", context) == "mine"
-    assert client.stats().evaluation_errors >= 5
+    assert client.status().evaluation_errors >= 5
 
 
 def test_a_value_of_another_type_than_the_default_is_a_typed_error(tmp_path: Path) -> None:
@@ -246,5 +246,5 @@ def test_before_init_every_flag_is_the_default_and_nothing_fails() -> None:
     with inprod.event("unit", user__id="u"):
         pass
     assert inprod.flush()
-    assert not inprod.stats().is_ready
+    assert not inprod.status().is_ready
     inprod.close()

@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 
+import inprod
 from support.source import ROOT
 
 BARE = (
@@ -38,3 +39,9 @@ def test_the_sdk_imports_with_the_standard_library_alone(name: str) -> None:
 
 def test_the_package_itself_asks_for_nothing() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"] == []
+
+
+def test_no_function_of_the_surface_hides_behind_a_package_of_the_same_name() -> None:
+    """Importing `inprod.x` sets the attribute `x`, and would replace a function of that name."""
+    inside = {path.stem for path in (ROOT / "src" / "inprod").iterdir()}
+    assert not inside & set(inprod.__all__)

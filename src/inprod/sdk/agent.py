@@ -73,7 +73,7 @@ class Wiring:
 
 @dataclass(slots=True)
 class Losses:
-    """What was counted, by name; read by `inprod.stats()`."""
+    """What was counted, by name; read by `inprod.status()`."""
 
     sent: int = 0
     rejected: int = 0

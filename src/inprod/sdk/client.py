@@ -1,6 +1,6 @@
 """The SDK's client: flags evaluated in this process, events sent from it.
 
-It never raises into the app, never blocks it, and counts every loss (`stats`). One daemon thread
+It never raises into the app, never blocks it, and counts every loss (`status`). One daemon thread
 does all I/O (`agent`); a forked child gets its own. What does I/O is imported by `connect`, in the
 caller's thread: `import inprod` stays cheap, and no fork meets an import half done.
 """
@@ -38,7 +38,7 @@ _current = current.get
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
+class Status:
     """How the SDK is doing. Losses: `dropped`, `rejected`, `evaluation_errors`.
 
     `revision` is the server's number of the flags in use, -1 for none; `silence_s` for how long
@@ -231,11 +231,11 @@ class Client:
         """Whether there are flags to evaluate."""
         return self._ready.is_set()
 
-    def stats(self) -> Stats:
+    def status(self) -> Status:
         """Return how the SDK is doing."""
         agent = self._agent
         losses = agent.losses if agent is not None else None
-        return Stats(
+        return Status(
             is_ready=self.is_ready,
             is_connected=agent is not None and agent.is_connected,
             revision=self._snapshot.revision,
