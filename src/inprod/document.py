@@ -30,7 +30,7 @@ from typing import (
     get_type_hints,
 )
 
-from inprod.errors import Invalid, nearest
+from inprod.errors import Invalid, nearest, shown
 from inprod.units import Unit, parse
 
 _TYPE_NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -117,8 +117,8 @@ def _object(kind: type, plain: object, where: str, unknown: str, depth: int) -> 
             values[str(key)] = _value(hint, item, f"{where}.{key}", unknown, depth + 1)
         elif unknown == "refuse":
             raise Invalid(
-                "unknown_field", f"`{key}` is not a field here", where=f"{where}.{key}",
-                hint=nearest(str(key), shape.hints),
+                "unknown_field", f"`{shown(key)}` is not a field here",
+                where=f"{where}.{shown(key)}", hint=nearest(shown(key), shape.hints),
             )  # fmt: skip
     for name in shape.required:
         if name not in values:
@@ -215,15 +215,13 @@ def _scalar(hint: Any, plain: object, where: str, unknown: str, depth: int) -> o
 
 
 def _wrong(plain: object, wanted: str, where: str) -> Invalid:
-    shown = str(plain)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return Invalid(
-        "wrong_type", f"`{shown}` is not {wanted}", where=where, hint=f"Write {wanted} here."
+        "wrong_type", f"`{shown(plain)}` is not {wanted}", where=where, hint=f"Write {wanted} here."
     )
 
 
 def _not_a_choice(plain: object, choices: list[str], where: str) -> Invalid:
     return Invalid(
-        "unknown_value", f"`{plain}` is not known here", where=where,
-        hint=nearest(str(plain), choices),
+        "unknown_value", f"`{shown(plain)}` is not known here", where=where,
+        hint=nearest(shown(plain), choices),
     )  # fmt: skip

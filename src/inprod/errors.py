@@ -13,14 +13,16 @@ Anything else that escapes is a bug: 500, exit 70. Expected outcomes are values,
 
 from __future__ import annotations
 
+import reprlib
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BUG_STATUS = 500
 BUG_EXIT_CODE = 70
+SHOWN_MAX = 60
 
 
 class InprodError(Exception):
@@ -114,6 +116,13 @@ class Unavailable(InprodError):
 PUBLIC_ERRORS: tuple[type[InprodError], ...] = (
     Invalid, Denied, Missing, Conflict, TooMuch, Unavailable,
 )  # fmt: skip
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: at most 60 characters, however large or deep it is."""
+    is_deep = isinstance(value, (dict, list, tuple))
+    text = reprlib.repr(cast("object", value)) if is_deep else str(value)
+    return text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 3] + "..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import re
 from enum import StrEnum
 from typing import Annotated
 
-from inprod.errors import Invalid
+from inprod.errors import Invalid, shown
 
 
 class Unit(StrEnum):
@@ -45,6 +45,9 @@ _EXAMPLES = {
     Unit.PER_SECOND: "Write a rate such as `50/s` or `1k/s`.",
     Unit.BYTES: "Write a size such as `64KB`, `10MB` or `1GB`.",
 }
+_KINDS = {
+    Unit.SECONDS: "duration", Unit.PERCENT: "percent", Unit.PER_SECOND: "rate", Unit.BYTES: "size",
+}  # fmt: skip
 _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z%/]*)\s*")
 
 
@@ -89,6 +92,14 @@ def render_s(seconds: float) -> str:
     return f"{seconds / 86400:.3g} d"
 
 
+def roughly(seconds: float) -> str:
+    """Return a duration in whole seconds, minutes, hours or days: `12 s`, `3 min`, `2 h`."""
+    for limit, scale in ((120, 1), (7200, 60), (172_800, 3600)):
+        if seconds < limit:
+            return render_s(seconds // scale * scale) if seconds >= 1 else render_s(seconds)
+    return render_s(seconds // 86_400 * 86_400)
+
+
 def render_percent(percent: float) -> str:
     """Return `5 %` or `0.25 %`, without trailing zeros."""
     return f"{percent:.6g} %"
@@ -102,5 +113,7 @@ def _finite(text: str) -> str:
 
 def _unreadable(value: object, unit: Unit) -> Invalid:
     return Invalid(
-        "unreadable_number", f"`{value}` is not a number of unit `{unit}`", hint=_EXAMPLES[unit]
+        "unreadable_number",
+        f"`{shown(value)}` is not a {_KINDS[unit]}",
+        hint=_EXAMPLES[unit],
     )

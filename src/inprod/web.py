@@ -18,6 +18,7 @@ from inprod.errors import Invalid, TooMuch
 from inprod.grant import Grant
 
 JSON_TYPE = "application/json"
+GZIP_MEMBERS_MAX = 100
 
 
 async def body_of(request: Request, *, bytes_max: int) -> bytes:
@@ -49,20 +50,30 @@ async def body_of(request: Request, *, bytes_max: int) -> bytes:
 
 
 def gunzip(raw: bytes, *, bytes_max: int) -> bytes:
-    """Return the unpacked bytes; raises TooMuch over `bytes_max` (a bomb), Invalid when broken."""
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        unpacked = unpacker.decompress(raw, bytes_max + 1)
-        if len(unpacked) > bytes_max:
+    """Return the unpacked bytes; raises TooMuch over a limit (a bomb), Invalid when broken."""
+    parts: list[bytes] = []
+    left = bytes_max
+    for _ in range(GZIP_MEMBERS_MAX):
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            part = unpacker.decompress(raw, left + 1)
+        except zlib.error as error:
+            raise Invalid(
+                "broken_gzip", f"the gzip body is broken: {error}", hint="Send it as gzip wrote it."
+            ) from None
+        if len(part) > left:
             raise too_large(bytes_max)
         if not unpacker.eof:
             raise Invalid("broken_gzip", "the gzip body ends too early", hint="Send it whole.")
-        if unpacker.unused_data:  # several gzip members are legal, and rare
-            rest = gunzip(unpacker.unused_data, bytes_max=bytes_max - len(unpacked))
-            return unpacked + rest
-    except zlib.error as error:
-        raise Invalid("broken_gzip", f"the gzip body is broken: {error}") from None
-    return unpacked
+        parts.append(part)
+        left -= len(part)
+        raw = unpacker.unused_data  # several gzip members are legal, and rare
+        if not raw:
+            return b"".join(parts)
+    raise TooMuch(
+        "too_many_members", f"the gzip body has over `{GZIP_MEMBERS_MAX}` members",
+        hint="Compress it as one.",
+    )  # fmt: skip
 
 
 def too_large(bytes_max: int) -> TooMuch:

@@ -134,7 +134,7 @@ def test_flags_are_listed_changed_and_asked(server: Server) -> None:
     ("arguments", "code", "told"),
     [
         (("set", "checkout", "-e", "production", "--percent", "101"), 2, "101"),
-        (("set", "checkout", "-e", "production", "--percent", "many"), 2, "not a number"),
+        (("set", "checkout", "-e", "production", "--percent", "many"), 2, "not a percent"),
         (("set", "checkout", "-e", "production"), 2, "Add --percent"),
         (("set", "checkout", "-e", "produdction", "--percent", "1"), 2, "--rule"),
         (("disable", "checkout", "-e", "produdction"), 4, "Did you mean `production`?"),
@@ -189,7 +189,7 @@ def test_a_rollout_is_started_watched_and_taken_in_hand(server: Server) -> None:
     assert server.cli("rollouts", "rollback", "one", "--reason", "enough").returncode == 0
     watched = server.cli("rollouts", "watch", "one")
     assert watched.returncode == 5
-    assert "rolled_back" in watched.stdout
+    assert "rolled back" in watched.stdout
     assert server.cli("rollouts", "replay", "one").returncode == 0
     journal = server.json("rollouts", "journal", "one")["entries"]
     assert [one["kind"] for one in journal].count("command") == 3
@@ -209,7 +209,9 @@ def test_a_rollout_is_started_from_a_document(server: Server) -> None:
 
 
 def test_a_lever_is_pulled_listed_and_released(server: Server) -> None:
-    assert server.cli("halt").returncode == 2, "a reason is asked for"
+    bare = server.cli("halt")
+    assert bare.returncode == 2, "a reason is asked for"
+    assert "--reason" in bare.stderr, "and named as it is written"
     done = server.cli("halt", "-e", "production", "--reason", "smoke")
     assert (done.returncode, done.stdout) == (0, "")
     assert server.json("levers")["levers"][0]["reason"] == "smoke"
@@ -218,6 +220,8 @@ def test_a_lever_is_pulled_listed_and_released(server: Server) -> None:
     assert server.cli("unhalt", "-e", "production").returncode == 0
     assert server.cli("unhalt", "-e", "production").returncode == 4
     assert server.cli("halt", "--dial", "flag/x", "--reason", "x").returncode == 2
+    typo = server.cli("halt", "-e", "production", "--dial", "flag/zzz", "--reason", "x")
+    assert (typo.returncode, "`flag/zzz` is not a dial" in typo.stderr) == (4, True)
     assert server.cli("halt", "-e", "produdction", "--reason", "x").returncode == 4
 
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inprod.cli.documents import documents_of
 from inprod.cli.events import calculation_of, filter_of
 from inprod.cli.flags import context_of, value_of
 from inprod.cli.levers import lever
 from inprod.cli.output import text_of, when
-from inprod.cli.remote import Remote, failure, find, segment
+from inprod.cli.remote import Remote, failure, find, read_key, segment
 from inprod.errors import (
     PUBLIC_ERRORS,
     Denied,
@@ -105,7 +106,9 @@ def test_answers_that_are_not_ours_still_have_a_class() -> None:
     assert limited.retry_after_s == 3
 
 
-@pytest.mark.parametrize("url", ["", "ftp://x", "127.0.0.1:4318", "http://"])
+@pytest.mark.parametrize(
+    "url", ["", "ftp://x", "127.0.0.1:4318", "http://", "http://[::1", "http://x:y"]
+)
 def test_a_url_that_cannot_be_is_refused(url: str) -> None:
     with pytest.raises(Invalid):
         Remote(find(url=url or "x", key=None, data="/nowhere", environ={}))
@@ -122,3 +125,26 @@ def test_cells_and_path_parts_are_plain() -> None:
     assert when(0) == "-"
     assert when(1_700_000_000_000_000_000) == "2023-11-14 22:13:20Z"
     assert segment("a/b c") == "a%2Fb%20c"
+
+
+def bomb(levels: int) -> str:
+    """Aliases of aliases: ten times as many values on each line."""
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x, x]", *lines])
+
+
+@pytest.mark.parametrize("text", [bomb(9), "&a [*a]", "- " + "[" * 150 + "]" * 150, "level: .nan"])
+def test_a_file_that_unfolds_without_end_or_holds_what_json_cannot_is_refused(
+    tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "documents.yaml"
+    file.write_text(text)
+    with pytest.raises(Invalid) as caught:
+        list(documents_of(str(file)))
+    assert caught.value.hint
+
+
+def test_a_key_file_that_is_not_text_holds_no_key(tmp_path: Path) -> None:
+    file = tmp_path / "admin.key"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert read_key(file) is None

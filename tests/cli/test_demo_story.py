@@ -66,13 +66,22 @@ def test_lines_tell_a_level_once_and_leave_out_that_the_dial_is_on_its_way() -> 
 
 def test_the_picture_draws_evidence_either_way_as_bars() -> None:
     console = Console(file=io.StringIO(), width=150, force_terminal=False)
-    console.print(picture(view(50, users=1234)))
+    console.print(picture(view(50, users=1234), 150))
     assert isinstance(console.file, io.StringIO)
     drawn = console.file.getvalue()
     assert "ranked-search: baking, 1,234 users had it" in drawn
     assert "██████······" in drawn  # half of what it takes to turn it back
     assert "████████████" in drawn  # all that it takes to let it out
     assert "It bakes." in drawn
+
+
+def test_at_80_columns_no_word_of_the_picture_is_cut() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    console.print(picture(view(50, users=1234), 80))
+    assert isinstance(console.file, io.StringIO)
+    drawn = console.file.getvalue()
+    assert "…" not in drawn
+    assert "███···" in drawn
 
 
 def test_the_screen_leaves_a_line_for_each_level() -> None:

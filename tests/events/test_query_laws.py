@@ -112,6 +112,14 @@ def equal(have: str | float, want: Any) -> bool:
     return as_text(have) == as_text(want)
 
 
+COMPARED = (Op.EQUAL, Op.GREATER, Op.GREATER_OR_EQUAL, Op.LESS, Op.LESS_OR_EQUAL)
+
+
+def number_of(one: Event, column: str) -> str | float | None:
+    """The value beside a number: `error` is 1 or 0 there."""
+    return float(one.error) if column == "error" else value_of(one, column)
+
+
 def holds(one: Event, claim: Filter) -> bool:
     negative = {
         Op.NOT_EQUAL: Op.EQUAL, Op.DOES_NOT_CONTAIN: Op.CONTAINS, Op.NOT_IN: Op.IN,
@@ -125,6 +133,8 @@ def holds(one: Event, claim: Filter) -> bool:
         object.__setattr__(positive, "value", claim.value)
         return not holds(one, positive)
     have, want = value_of(one, claim.column), claim.value
+    if isinstance(want, (int, float)) and not isinstance(want, bool) and claim.op in COMPARED:
+        have = number_of(one, claim.column)
     if have is None:
         return False
     match claim.op:
@@ -132,7 +142,9 @@ def holds(one: Event, claim: Filter) -> bool:
             return True
         case Op.IN:
             assert isinstance(want, tuple)
-            return any(equal(have, item) for item in want)
+            return any(
+                holds(one, Filter(column=claim.column, op=Op.EQUAL, value=item)) for item in want
+            )
         case Op.EQUAL:
             return equal(have, want)
         case Op.STARTS_WITH:

@@ -114,9 +114,9 @@ def test_strata_are_compared_with_their_own_share() -> None:
 def test_a_split_that_is_off_makes_the_rollout_suspect_even_without_a_guard_for_it() -> None:
     rows = [exposures(b, 100, 900) + counts(b, (100, 1), (900, 9)) for b in range(400)]
     judgement = after(judge(ERRORS), rows)
-    assert "sample ratio: 40,000 of 400,000 units are treated" in judgement.suspect
+    assert "sample ratio: 40,000 of 400,000 units are treated over all steps" in judgement.suspect
     assert "where 5 % were meant" in judgement.suspect
-    assert judgement.guards[0].verdict is Verdict.HOLDS
+    assert judgement.guards[0].verdict is Verdict.UNDECIDED  # nor does it speak for promotion
     assert judgement.verdict is Verdict.UNDECIDED
     assert judgement.sentence.startswith("Suspect: ")
 
@@ -127,7 +127,8 @@ def test_a_sample_ratio_guard_uses_the_rollouts_exposures() -> None:
     assert judgement.guards[0].verdict is Verdict.HOLDS
     assert judgement.guards[0].estimate == pytest.approx(0.05)
     assert judgement.guards[0].sentence == (
-        "split: 2,000 of 40,000 units are treated, 5 % where 5 % were meant. As designed."
+        "split: 2,000 of 40,000 units are treated over all steps,"
+        " 5 % where 5 % were meant. As designed."
     )
     off = after(
         judge(Guard(name="split", kind=Kind.SAMPLE_RATIO)),
@@ -284,11 +285,11 @@ def test_broken_stays_broken() -> None:
     assert judgement.culprit == "checkout-errors"
 
 
-def test_a_rate_may_exceed_one_per_unit() -> None:
+def test_a_rate_counts_the_matching_among_all_exposed() -> None:
     guard = Guard(name="retries", kind=Kind.RATE)
-    judgement = after(judge(guard), [counts(b, (50, 300), (950, 1900)) for b in range(5)])
+    judgement = after(judge(guard), [counts(b, (50, 30), (950, 190)) for b in range(5)])
     assert judgement.verdict is Verdict.BROKEN
-    assert "1,500 matches of 250 treated against 9,500 of 4,750 control units" in judgement.sentence
+    assert "150 of 250 treated against 950 of 4,750 control units matched" in judgement.sentence
 
 
 def test_without_guards_there_is_nothing_to_break() -> None:

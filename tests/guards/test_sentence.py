@@ -14,10 +14,11 @@ BOUND = st.none() | st.floats(0.02, 50)
 @pytest.mark.parametrize(
     ("interval", "words"),
     [
-        (Interval(estimate=2.41, low=1.7, high=3.51), "2.4 times as many (1.7 to 3.51)"),
+        (Interval(estimate=2.41, low=1.7, high=3.51), "2.4 times as many (1.7 to 3.5)"),
         (Interval(estimate=2.41, low=1.7, high=None), "2.4 times as many (at least 1.7)"),
         (Interval(estimate=0.5, low=None, high=3.0), "0.5 times as many (at most 3)"),
         (Interval(estimate=1.0, low=None, high=None), "1 times as many (no bounds yet)"),
+        (Interval(estimate=12.94, low=0.269, high=1240.0), "13 times as many (0.27 to 1,240)"),
         (Interval(estimate=None, low=4.0, high=None), "at least 4 times as many"),
         (Interval(estimate=None, low=None, high=None), "too little yet to compare"),
     ],
@@ -43,7 +44,7 @@ def test_every_verdict_ends_its_sentence(verdict: Verdict, eta_s: float | None) 
 
 def test_an_undecided_guard_says_how_much_longer() -> None:
     assert sentence.ending(Verdict.UNDECIDED, 750) == (
-        "Undecided; about 12.5 min more if it is harmless."
+        "Undecided; about 12 min more if it is harmless."
     )
 
 

@@ -49,8 +49,9 @@ class Server:
         )
         environments.add("production", ANA)
         safety = SafetyApi(
-            environments=environments, levers=self.world.levers, audit=self.world.audit
-        )
+            environments=environments, levers=self.world.levers, audit=self.world.audit,
+            dials=lambda: ["flag/checkout"],
+        )  # fmt: skip
         rollouts = RolloutApi(
             store=self.world.store, runner=self.world.runner, live=self.world.live,
             environments=environments.names,
@@ -173,7 +174,7 @@ def test_a_rollout_is_started_followed_ordered_and_replayed(server: Server) -> N
 @pytest.mark.parametrize(
     ("change", "status", "where"),
     [
-        ({"environment": "produdction"}, 404, ""),
+        ({"environment": "produdction"}, 404, "$.environment"),
         ({"steps": [{"level": "101%"}]}, 400, "$.steps[0].level"),
         ({"stepps": []}, 400, "$.stepps"),
         ({"guards": [{"name": "e", "kind": "erors"}]}, 400, "$.guards[0].kind"),

@@ -95,7 +95,7 @@ def test_the_step_bar_of_a_rollout_that_went_back_shows_how_far_it_had_come() ->
 def test_the_sentence_says_the_step_and_ends_once() -> None:
     state = State(phase=Phase.BAKING, step=1, level=5.0, arrived=True)
     view = view_of(PLAN, state, sentence="baking.", users_exposed=7, now_ns=0)
-    assert view.sentence == "Step 2 of 3, 5 %: baking."
+    assert view.sentence == "Step 2 of 3: baking."
     assert view.next_level == 25.0
     assert view.dial_href == "/flags/new-checkout?environment=production"
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from inprod.server.words import ago, clock, marked, number, odds, sentence, short
+from inprod.server.words import ago, clock, marked, measured, number, odds, sentence, short
 
 SECOND_NS = 1_000_000_000
 NOW_NS = 1_795_349_000 * SECOND_NS
@@ -33,6 +33,18 @@ def test_a_time_of_another_day_has_its_date() -> None:
 )  # fmt: skip
 def test_a_number_has_four_digits_at_most(value: object, said: str) -> None:
     assert number(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [(0.04397, 3, "0.044"), (82.48, 3, "82.5"), (999.7, 3, "1,000"), (347.3, 3, "347"),
+     (12.94, 2, "13"), (0.929, 2, "0.93"), (1240.4, 2, "1,240"), (None, 3, "–"),
+     (math.inf, 2, "∞")],
+)  # fmt: skip
+def test_a_measurement_claims_no_more_digits_than_it_has(
+    value: float | None, digits: int, said: str
+) -> None:
+    assert measured(value, digits) == said
 
 
 def test_large_numbers_are_short_where_space_is() -> None:

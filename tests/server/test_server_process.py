@@ -143,10 +143,14 @@ def test_a_restart_keeps_keys_sessions_and_flags_and_makes_no_second_admin(tmp_p
         again.stop()
 
 
-def test_a_lost_key_file_is_answered_by_a_new_admin_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [None, b"", b"\xff\xfe\x00"])
+def test_a_lost_key_file_is_answered_by_a_new_admin_key(tmp_path: Path, left: bytes | None) -> None:
     with running(tmp_path / "data"):
         pass
-    (tmp_path / "data" / "admin.key").unlink()
+    key_file = tmp_path / "data" / "admin.key"
+    key_file.unlink()
+    if left is not None:
+        key_file.write_bytes(left)
     with running(tmp_path / "data") as again:
         names = [key["name"] for key in again.remote.get("/api/keys")["keys"]]
         assert names == ["admin", "admin-2"]

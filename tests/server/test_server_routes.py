@@ -127,6 +127,10 @@ def test_an_unknown_path_suggests_the_nearest_and_a_wrong_method_lists_those_tha
     answer = http.get("/api/flgs")
     assert answer.status_code == 404
     assert answer.json()["error"]["hint"] == "Did you mean `/api/flags`?"
+    page = http.get("/nope", headers={"accept": "text/html,*/*"})
+    assert page.status_code == 404
+    assert b"/explore" in page.content
+    assert b"/api/" not in page.content
     answer = http.patch("/api/flags")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, HEAD, POST"

@@ -44,6 +44,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path)
         ({"INPROD_PORT": "70000"}, "bad_port", "Use 0 to 65535."),
         ({"INPROD_TICK_S": "soon"}, "unreadable_number", ""),
         ({"INPROD_TICK_S": "0"}, "bad_setting", "Use a number above 0."),
+        ({"INPROD_TICK_S": "1e300"}, "bad_setting", "Use a shorter time."),
         ({"INPROD_RETAIN_DAYS": "4000"}, "bad_setting", ""),
         ({"INPROD_LOG_LEVEL": "wraning"}, "bad_setting", "Did you mean `warning`?"),
     ],

@@ -23,12 +23,12 @@ def list_all(remote: Remote, limit: int) -> Said:
     found = remote.get("/api/audit", limit=limit)["entries"]
     rows = [
         (
-            one["seq"], when(one["time_ns"]), one["actor"], one["origin"], one["what"],
-            one["subject"], one["environment"], one["reason"],
+            one["seq"], when(one["time_ns"]), one["actor"], one["what"], one["subject"],
+            one["environment"], one["reason"],
         )
         for one in found
     ]  # fmt: skip
-    columns = ("seq", "time", "actor", "from", "what", "subject", "environment", "reason")
+    columns = ("seq", "time", "actor", "what", "subject", "environment", "reason")
     return Said(data={"entries": found}, shown=Table(columns=columns, rows=rows))
 
 

@@ -56,8 +56,9 @@ def environment_option(required: bool = True) -> Callable[[Function], Function]:
 
 def reason_option(required: bool = False) -> Callable[[Function], Function]:
     """Add `--reason`."""
-    option = click.option(
-        "--reason", required=required, default=None if required else "", metavar="TEXT",
-        help="Why, for the audit.",
-    )  # fmt: skip
+    sentence = "Why, for the audit."
+    if required:  # with any default, None too, click would not ask for it
+        option = click.option("--reason", required=True, metavar="TEXT", help=sentence)
+    else:
+        option = click.option("--reason", default="", metavar="TEXT", help=sentence)
     return cast("Callable[[Function], Function]", option)

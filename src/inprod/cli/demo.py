@@ -225,7 +225,7 @@ def is_happy(good: Ending, bad: Ending) -> bool:
 def stay(teller: Teller, children: Children, stage: Stage) -> None:
     """Say where to look, and keep everything running."""
     teller.say("")
-    teller.say(f"Open {stage.login}", style="bold")
+    teller.say(f"Open {stage.remote.post('/api/logins')['url']}", style="bold")
     for name in (GOOD, BAD):
         teller.say(f"then {stage.url}/rollouts/{name}")
     teller.say(

@@ -51,7 +51,7 @@ class Stage:
     examples: Path
     remote: Remote
     url: str
-    login: str
+    login: str  # used up by whoever watches from the start
     shop_url: str
 
 
@@ -97,6 +97,7 @@ def set_up(teller: Teller, children: Children, folder: Path, port: int) -> Stage
     stage.remote.post("/api/environments", {"name": ENVIRONMENT})
     apply(stage, "flags.yaml")
     teller.say(f"inprod listens at {stage.url}; both changes are deployed, behind flags at 0 %.")
+    teller.say(f"Watch it there, too: {stage.login}")
     start_shop(children, stage, folder, environ)
     children.start("users", users_command(stage), environ)
     wait_for(children, TRAFFIC_START_S, "events of the shop", lambda: traffic(stage) > 0)

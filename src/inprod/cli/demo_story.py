@@ -25,6 +25,7 @@ from inprod.units import render_percent
 ENDED = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.STOPPED})
 LINE_EVERY_S = 4.0
 BAR = 12
+WIDE = 100
 STYLES = {
     Verdict.HOLDS: "green",
     Verdict.BROKEN: "bold red",
@@ -131,7 +132,7 @@ class Screen:
         if is_news(view, self._seen):
             self._seen = (view.phase, view.level)
             self.say(f"  {standing(view)}", style="cyan")
-        self._live.update(picture(view))
+        self._live.update(picture(view, self._console.width))
 
     def turn_page(self) -> None:
         """Clear the picture."""
@@ -191,22 +192,26 @@ def interval(evidence: GuardEvidence) -> str:
     return f"x{evidence.estimate:.2g} ({low} to {high})"
 
 
-def picture(view: View) -> RenderableType:
-    """Return the rollout as a panel: sentence, step bar, one row of evidence per guard."""
+def picture(view: View, width: int) -> RenderableType:
+    """Return the rollout as a panel: sentence, step bar, one row of evidence per guard.
+
+    Under WIDE columns the bars are short and ratios are said without their intervals.
+    """
+    bar = BAR if width >= WIDE else BAR // 2
     table = Table(expand=True, box=None, pad_edge=False)
     for name in ("guard", "verdict", "with it", "without", "ratio"):
         table.add_column(name, no_wrap=True)
-    table.add_column("evidence against", width=BAR + 1)
-    table.add_column("evidence for", width=BAR + 1)
+    table.add_column("of harm", width=max(bar, 7))
+    table.add_column("of safety", width=max(bar, 9))
     for one in view.judgement.guards if view.judgement else ():
         table.add_row(
             one.guard,
             Text(one.verdict.value.replace("_", " "), style=STYLES[one.verdict]),
             _share(one.treated_bad, one.treated_n),
             _share(one.control_bad, one.control_n),
-            interval(one),
-            Text(_bar(one.log_e_abort, one.log_e_abort_needed), style="red"),
-            Text(_bar(one.log_e_promote, one.log_e_promote_needed), style="green"),
+            interval(one) if width >= WIDE else interval(one).partition(" (")[0],
+            Text(_bar(one.log_e_abort, one.log_e_abort_needed, bar), style="red"),
+            Text(_bar(one.log_e_promote, one.log_e_promote_needed, bar), style="green"),
         )
     return Panel(
         Group(Text(step_bar(view), style="bold"), Text(view.sentence), Text(""), table),
@@ -219,6 +224,8 @@ def _share(bad: int, exposed: int) -> str:
     return f"{bad:,} of {exposed:,}" if bad else f"{exposed:,}"
 
 
-def _bar(log_e: float, needed: float) -> str:
-    filled = 0 if needed <= 0 else round(BAR * max(0.0, min(1.0, log_e / needed)))
-    return "█" * filled + "·" * (BAR - filled)
+def _bar(log_e: float, needed: float, length: int) -> str:
+    if needed <= 0:
+        return ""
+    filled = round(length * max(0.0, min(1.0, log_e / needed)))
+    return "█" * filled + "·" * (length - filled)

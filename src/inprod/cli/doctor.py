@@ -129,14 +129,20 @@ def check_key_file(path: Path) -> Finding:
 
 def server_checks(remote: Remote) -> list[Finding]:
     """Return what the server's answers say."""
+    url = remote.found.url
     try:
         remote.get("/healthz")
+    except Denied as error:  # it answers, so its port is not in the way
+        advice = "Give the right one by --key or INPROD_KEY: the server's `admin.key` is one."
+        return [
+            Finding(check="server", state="good", message=f"answers at {url}"),
+            Finding(check="key", state="bad", message=error.message, advice=advice),
+        ]
     except InprodError as error:
         return [
             Finding(check="server", state="bad", message=error.message, advice=error.hint),
-            check_port(remote.found.url),
+            check_port(url),
         ]
-    url = remote.found.url
     findings = [Finding(check="server", state="good", message=f"answers at {url}")]
     findings += [check_ready(remote), check_clock(url), check_key(remote)]
     if remote.found.key:

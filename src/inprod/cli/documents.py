@@ -5,6 +5,7 @@ YAML 1.1, which PyYAML reads, takes `off: off` for `False: False`.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from typing import Any
 
 import yaml
 
-from inprod.errors import Invalid, Missing
+from inprod.errors import Invalid, Missing, shown
 
 FILE_BYTES_MAX = 1_000_000
+VALUES_MAX = 200_000
+DEPTH_MAX = 100
 _BOOL = "tag:yaml.org,2002:bool"
 _DATE = "tag:yaml.org,2002:timestamp"
 
@@ -43,7 +46,9 @@ def documents_of(name: str) -> Iterator[tuple[str, Any]]:
     except FileNotFoundError:
         raise Missing("no_file", f"`{name}` is not there", hint="Give an existing file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid("unreadable_file", f"`{name}` cannot be read: {error}") from None
+        raise Invalid(
+            "unreadable_file", f"`{name}` cannot be read: {error}", hint="Give a file of text."
+        ) from None
     if len(text) > FILE_BYTES_MAX:
         raise Invalid("long_file", f"`{name}` is over `{FILE_BYTES_MAX}` bytes", hint="Split it.")
     number = 0
@@ -51,7 +56,7 @@ def documents_of(name: str) -> Iterator[tuple[str, Any]]:
         for one in document if isinstance(document, list) else [document]:  # pyright: ignore[reportUnknownVariableType]  # YAML
             if one is not None:
                 number += 1
-                yield f"{name}#{number}", _checked(one, f"{name}#{number}")
+                yield f"{name}#{number}", _Checked(f"{name}#{number}").value(one)
 
 
 def _loaded(name: str, text: str) -> list[Any]:
@@ -66,17 +71,30 @@ def _loaded(name: str, text: str) -> list[Any]:
     raise Invalid("not_yaml", f"`{name}` is not YAML: {problem}", where=place, hint="Mend it.")
 
 
-def _checked(value: Any, place: str) -> Any:
-    """Return what JSON can hold; raises Invalid for the rest."""
-    if isinstance(value, dict):
-        return {str(key): _checked(item, place) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]  # YAML
-    if isinstance(value, list):
-        return [_checked(item, place) for item in value]  # pyright: ignore[reportUnknownVariableType]  # YAML
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    raise Invalid(
-        "not_json",
-        f"`{str(value)[:60]}` cannot be sent",
-        where=place,
-        hint="Write text or numbers.",
-    )
+class _Checked:
+    """Copies what JSON can hold; aliases multiply what a file says, so the values are counted."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._count = 0
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """Return one value; raises Invalid for what JSON cannot hold, and for too much of it."""
+        self._count += 1
+        if self._count > VALUES_MAX or depth > DEPTH_MAX:
+            raise Invalid(
+                "long_document",
+                f"the document has over `{VALUES_MAX}` values, or `{DEPTH_MAX}` levels",
+                where=self._place, hint="Write less, with fewer aliases.",
+            )  # fmt: skip
+        if isinstance(value, dict):
+            return {str(key): self.value(item, depth + 1) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]  # YAML
+        if isinstance(value, list):
+            return [self.value(item, depth + 1) for item in value]  # pyright: ignore[reportUnknownVariableType]  # YAML
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        if value is None or (isinstance(value, (str, bool, int, float)) and is_finite):
+            return value
+        raise Invalid(
+            "not_json", f"`{shown(value)}` cannot be sent", where=self._place,
+            hint="Write text or numbers.",
+        )  # fmt: skip

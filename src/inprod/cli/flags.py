@@ -195,7 +195,7 @@ def _states(flag: dict[str, Any]) -> str:
     told: list[str] = []
     for name, state in sorted(flag.get("environments", {}).items()):
         percents = [
-            f"{rule['split'].get('percent', 0):g}%"
+            f"{rule['split'].get('percent', 0):g} %"
             for rule in state.get("rules", [])
             if "split" in rule
         ]

@@ -112,7 +112,7 @@ def run() -> NoReturn:
         sys.stdout.flush()
     except InprodError as error:
         code = error.exit_code
-        tell(error.document(), str(error), as_json)
+        tell(error.document(), told(error), as_json)
     except click.exceptions.NoArgsIsHelpError as error:
         code = 2
         click.echo(error.format_message(), err=True)
@@ -137,6 +137,14 @@ def run() -> NoReturn:
         click.echo(traceback.format_exc(), err=True, nl=False)
         tell(document, f"{document['message']}. {document['hint']}", as_json)
     sys.exit(code)
+
+
+def told(error: InprodError) -> str:
+    """Return the error for a person: a place in a body that the person did not write is left out
+    (one in a file begins with the file's name)."""
+    if error.where.startswith("$"):
+        return f"{error.message}. {error.hint}".strip()
+    return str(error)
 
 
 def tell(document: dict[str, str], words: str, as_json: bool) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import click
 
+NUMBER = re.compile(r"-|-?[0-9][0-9.,e+-]*( ?%)?")
+LAST_MIN = 24  # a last column of prose that would be narrower goes below its row
 Cell = str | int | float | bool | None
 
 
@@ -62,15 +67,20 @@ def when(time_ns: object) -> str:
 
 def _print_table(table: Table) -> None:
     cells = [[text_of(cell) for cell in row] for row in table.rows]
-    if sys.stdout.isatty():
-        _print_rich(table.columns, cells)
-        return
     widths = [
         max([len(title), *(len(row[index]) for row in cells)])
         for index, title in enumerate(table.columns)
     ]
-    for row in [[title.upper() for title in table.columns], *cells]:
-        click.echo(_line(row, widths))
+    if not sys.stdout.isatty():
+        for row in [[title.upper() for title in table.columns], *cells]:
+            click.echo(_line(row, widths))
+        return
+    room = shutil.get_terminal_size().columns
+    left = room - sum(width + 3 for width in widths[:-1])
+    if left < min(LAST_MIN, widths[-1]) and any(" " in row[-1] for row in cells):
+        _print_below(table.columns, cells, widths, room)
+    else:
+        _print_rich(table.columns, cells)
 
 
 def _line(row: Iterable[str], widths: Iterable[int]) -> str:
@@ -78,15 +88,27 @@ def _line(row: Iterable[str], widths: Iterable[int]) -> str:
     return "  ".join(padded).rstrip()
 
 
-def _print_rich(columns: Iterable[str], cells: Iterable[Sequence[str]]) -> None:
+def _print_below(
+    columns: Sequence[str], cells: Iterable[Sequence[str]], widths: Sequence[int], room: int
+) -> None:
+    """Print rows with their last cell, which is prose, on lines of its own."""
+    click.echo(_line([title.upper() for title in columns[:-1]], widths[:-1]))
+    for row in cells:
+        click.echo(_line(row[:-1], widths[:-1]))
+        if row[-1]:
+            click.echo(textwrap.indent(textwrap.fill(row[-1], room - 4), "    "))
+
+
+def _print_rich(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in columns:
-        table.add_column(title, overflow="fold")
+    for index, title in enumerate(columns):
+        is_number = all(NUMBER.fullmatch(row[index]) for row in cells)
+        table.add_column(title, overflow="fold", justify="right" if is_number else "left")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -59,7 +59,7 @@ def read_key(path: Path) -> str | None:
     """Return the key in a file, None when it cannot be read."""
     try:
         return path.read_text().strip() or None
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 
@@ -68,13 +68,17 @@ class Remote:
 
     def __init__(self, found: Found) -> None:
         self.found = found
-        parts = urlsplit(found.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(found.url)
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+        except ValueError:  # half a bracket, or a port that is no number
+            parts, scheme, host, port = None, "", None, None
+        if parts is None or not host or scheme not in ("http", "https"):
             raise Invalid(
                 "bad_url", f"`{found.url}` is not a server's URL", where="--url",
                 hint="Use one such as `http://127.0.0.1:4318`.",
             )  # fmt: skip
-        self._scheme, self._host, self._port = parts.scheme, parts.hostname, parts.port
+        self._scheme, self._host, self._port = scheme, host, port
         self._prefix = parts.path.rstrip("/")
 
     def get(self, path: str, **query: object) -> Any:
@@ -156,9 +160,10 @@ class Remote:
         return self._prefix + path + (f"?{urlencode(given)}" if given else "")
 
     def _unreachable(self, error: Exception) -> Unavailable:
+        why = getattr(error, "strerror", None) or error
         return Unavailable(
             "no_server",
-            f"nothing answers at `{self.found.url}` (from {self.found.source}): {error}",
+            f"nothing answers at `{self.found.url}` (from {self.found.source}): {why}",
             hint="Start it with `inprod up`, or name it with --url.",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from inprod.cli.remote import Remote, segment
 from inprod.errors import Conflict, Invalid, Missing
 
 ENDED = frozenset({"promoted", "rolled_back", "stopped"})
+WATCH_EVERY_S = 5.0  # how often `watch` tells what is neither a new phase nor a new level
 STEPS_DEFAULT = "1,5,25,50,100"
 
 
@@ -30,7 +32,7 @@ def list_all(remote: Remote) -> Said:
     rows = [
         (
             one["name"], one["plan"]["environment"], one["plan"]["dial"], one["phase"],
-            f"{one['level']:g}", one["users_exposed"], one["sentence"],
+            f"{one['level']:g} %", one["users_exposed"], one["sentence"],
         )
         for one in found["rollouts"]
     ]  # fmt: skip
@@ -95,14 +97,14 @@ def show(remote: Remote, name: str) -> Said:
     """Show where NAME is, and its evidence now."""
     found = remote.get(_path(name))
     lines = [
-        f"{found['name']}: {found['phase']} at {found['level']:g}",
+        f"{found['name']}: {spoken(found['phase'])} at {found['level']:g} %",
         f"why: {found['sentence']}",
         f"users exposed: {found['users_exposed']}",
         f"since: {when(found['since_ns'])}",
     ]
     judgement: Any = found["judgement"]
     if judgement is not None:
-        lines += [f"guard {one['guard']}: {one['sentence']}" for one in judgement["guards"]]
+        lines += [f"guard {one['sentence']}" for one in judgement["guards"]]
     return Said(data=found, shown="\n".join(lines), words=found.get("trouble", ""))
 
 
@@ -111,15 +113,17 @@ def show(remote: Remote, name: str) -> Said:
 @click.argument("name")
 def watch(remote: Remote, name: str) -> Iterator[Said]:
     """Follow NAME until it ends; exit code 0 only when it was promoted."""
-    said = ""
+    said, spoke = ("", 0.0, ""), 0.0
     while True:
         for happening in remote.stream(_path(name) + "/stream"):
             if happening.event != "rollout":
                 continue
             found = happening.data
-            line = f"{found['phase']:<11} {found['level']:>6g}  {found['sentence']}"
-            if line != said:
-                said = line
+            line = f"{spoken(found['phase']):<11}  {found['level']:>5g} %  {found['sentence']}"
+            news = (found["phase"], found["level"], found["sentence"])
+            is_due = time.monotonic() - spoke >= WATCH_EVERY_S
+            if news[:2] != said[:2] or (is_due and news != said):
+                said, spoke = news, time.monotonic()
                 yield Said(data=found, shown=line)
             if found["phase"] == "promoted":
                 return
@@ -205,6 +209,11 @@ def replay(remote: Remote, name: str) -> Said:
             hint="Report this with the output of `inprod rollouts journal --json`.",
         )  # fmt: skip
     return Said(data=found, words=found["sentence"])
+
+
+def spoken(name: str) -> str:
+    """Return a name of ours as words: `rolled_back` is `rolled back`."""
+    return name.replace("_", " ")
 
 
 def _path(name: str) -> str:

@@ -48,7 +48,7 @@ def ask(
     lines: list[Row] = []
     if hashes and (has_rates or not whole.disable_series):
         lines = _series(shape, read(statements.series(shape, hashes)), keys, answered)
-    for one in whole.calculations:
+    for one in dict.fromkeys(whole.calculations):
         if one.op is Calculate.HEATMAP and hashes:
             _add_cells(shape, one, read, hashes, answered)
     return Answer(
@@ -138,7 +138,7 @@ def _series(
         line.update(_calculated(shape, tuple(values)))
         for one in shape.query.calculations:
             if one.op is Calculate.HEATMAP:
-                del line[one.name]
+                line.pop(one.name, None)  # it may be asked for twice
         for index, (one, source) in enumerate(rates):
             value = _finite(values[source])
             if value is None:

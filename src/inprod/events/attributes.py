@@ -18,6 +18,7 @@ from typing import Any, cast
 import orjson
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from inprod.errors import Invalid
 from inprod.events.otlp_fields import integer_in, malformed, objects, text_in
 
 DEPTH_MAX = 5
@@ -66,7 +67,10 @@ def take_json(attributes: object, strings: dict[str, str], numbers: dict[str, fl
 
 
 def put(key: str, value: Any, strings: dict[str, str], numbers: dict[str, float]) -> None:
-    """Put one value (None, text, bool, int, float, list, dict) under its key, or keys."""
+    """Put one value (None, text, bool, int, float, list, dict) under its key, or keys.
+
+    Raises Invalid for one that is too deep.
+    """
     if isinstance(value, str):
         strings[key] = value
         numbers.pop(key, None)
@@ -107,16 +111,24 @@ def _unroll(
 def _json(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(one, str) for one in cast("list[Any]", value)):
         return orjson.dumps(value).decode()
-    return orjson.dumps(_without_odd_numbers(value)).decode()
+    return orjson.dumps(_without_odd_numbers(value, 0)).decode()
 
 
-def _without_odd_numbers(value: Any) -> Any:
-    """Return the value with what JSON or orjson cannot hold (huge integers, NaN) as text."""
+def _without_odd_numbers(value: Any, depth: int) -> Any:
+    """Return the value with what JSON or orjson cannot hold (huge integers, NaN) as text.
+
+    Raises Invalid when it is nested over `NESTING_MAX` levels.
+    """
+    if depth > NESTING_MAX:
+        raise Invalid(
+            "too_deep", f"an attribute is nested over `{NESTING_MAX}` levels",
+            hint="Make it flatter.",
+        )  # fmt: skip
     if isinstance(value, list):
-        return [_without_odd_numbers(one) for one in cast("list[Any]", value)]
+        return [_without_odd_numbers(one, depth + 1) for one in cast("list[Any]", value)]
     if isinstance(value, dict):
         pairs = cast("dict[str, Any]", value)
-        return {key: _without_odd_numbers(one) for key, one in pairs.items()}
+        return {key: _without_odd_numbers(one, depth + 1) for key, one in pairs.items()}
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     if isinstance(value, int):

@@ -39,7 +39,12 @@ FIXED: Final = MappingProxyType(
         "duration_ms": _number(
             "(duration_ns / 1e6)", "isNotNull(duration_ns)", "How long it took, in milliseconds."
         ),
-        "error": Fixed("if(error, 'true', 'false')", None, "true", "Whether it failed."),
+        "error": Fixed(
+            "if(error, 'true', 'false')",
+            "toFloat64(error)",
+            "true",
+            "Whether it failed; as a number 1 or 0, so that AVG is the share that failed.",
+        ),
         "status_code": _number("toFloat64(status_code)", "true", "OTLP: 0 unset, 1 ok, 2 error."),
         "sample_rate": _number("toFloat64(sample_rate)", "true", "How many events it stands for."),
         "time": _number(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from inprod.errors import Invalid, nearest
+from inprod.errors import Invalid, nearest, shown
 from inprod.events.columns import (
     ENVIRONMENT,
     ENVIRONMENT_OLD,
@@ -150,7 +150,7 @@ class Intake:
         if not terms.oldest_ns <= time_ns <= terms.newest_ns:
             which = "too old to be kept" if time_ns < terms.oldest_ns else "over a day ahead"
             return Invalid(
-                "time_out_of_range", f"the time `{time_ns}` ns is {which}", where="$.time",
+                "time_out_of_range", f"the time `{shown(time_ns)}` ns is {which}", where="$.time",
                 hint="Check the sender's clock.",
             )  # fmt: skip
         if len(strings) + len(numbers) > ATTRIBUTES_MAX:
@@ -159,8 +159,10 @@ class Intake:
                 f"`{len(strings) + len(numbers)}` attributes are over `{ATTRIBUTES_MAX}`",
                 hint="Send fewer.",
             )
-        if len(dataset) > NAME_CHARACTERS_MAX or len(name) > TEXT_BYTES_MAX:
-            return _too_long(dataset[:60] if len(dataset) > NAME_CHARACTERS_MAX else name[:60])
+        if len(dataset) > NAME_CHARACTERS_MAX:
+            return _name_too_long(f"`{dataset[:60]}`")
+        if len(name) > TEXT_BYTES_MAX:
+            return _too_long(name[:60])
         return _environment_refusal(terms, strings, numbers)
 
 
@@ -197,7 +199,7 @@ def _length_refusal(strings: dict[str, str], numbers: dict[str, float]) -> Inval
             if len(text) * 4 > TEXT_BYTES_MAX and len(text.encode()) > TEXT_BYTES_MAX:
                 return _too_long(key)
     longest = max(max(map(len, strings), default=0), max(map(len, numbers), default=0))
-    return _too_long("an attribute's name") if longest > NAME_CHARACTERS_MAX else None
+    return _name_too_long("an attribute's name") if longest > NAME_CHARACTERS_MAX else None
 
 
 def _environment_refusal(
@@ -222,6 +224,13 @@ def _environment_refusal(
     return Invalid(
         "environment_denied", f"the key does not allow the environment `{name}`",
         where=f"$.{ENVIRONMENT}", hint=f"Set `{ENVIRONMENT}` to one of {listed}.",
+    )  # fmt: skip
+
+
+def _name_too_long(what: str) -> Invalid:
+    return Invalid(
+        "text_too_long", f"{what} is over `{NAME_CHARACTERS_MAX}` characters",
+        hint=f"Use at most {NAME_CHARACTERS_MAX}.",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import orjson
 
-from inprod.errors import Invalid
+from inprod.errors import Invalid, shown
 from inprod.events.attributes import put
 from inprod.events.event import EVENT_BYTES_MAX
 from inprod.events.intake import DURATION_NS_MAX, Intake, Terms
@@ -42,7 +42,7 @@ def events_from_json(body: bytes, terms: Terms, *, now_ns: int) -> Intake:
         return _take(cast("list[Any]", plain), terms, now_ns)
     if isinstance(plain, dict):
         return _take([plain], terms, now_ns)
-    raise Invalid("not_an_event", f"`{str(plain)[:60]}` is not an event", where="$",
+    raise Invalid("not_an_event", f"`{shown(plain)}` is not an event", where="$",
                   hint="Send a JSON object or a list of objects.")  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _take(plain: list[Any], terms: Terms, now_ns: int) -> Intake:
 
 def _event(plain: object, intake: Intake, now_ns: int) -> None:
     if not isinstance(plain, dict):
-        raise Invalid("not_an_event", f"`{str(plain)[:60]}` is not an event",
+        raise Invalid("not_an_event", f"`{shown(plain)}` is not an event",
                       hint="Send a JSON object.")  # fmt: skip
     fields = cast("dict[str, Any]", plain)
     strings: dict[str, str] = {}
@@ -157,5 +157,5 @@ def _status_code(fields: Mapping[str, Any]) -> int:
 
 
 def _wrong(name: str, value: object, wanted: str) -> Invalid:
-    return Invalid("wrong_type", f"`{str(value)[:60]}` is not {wanted}", where=f"$.{name}",
+    return Invalid("wrong_type", f"`{shown(value)}` is not {wanted}", where=f"$.{name}",
                    hint=f"Write {wanted}.")  # fmt: skip

@@ -284,6 +284,11 @@ def _granularity_s(given: float | None, span_s: float) -> float:
     if given is None:
         fits = (float(one) for one in GRANULARITIES_S if span_s / one <= POINTS_WANTED)
         return next(fits, float(math.ceil(span_s / POINTS_WANTED)))
+    if given > TIME_RANGE_S_MAX:
+        raise Invalid(
+            "granularity_out_of_range", f"`{given:g}` s is too coarse", where="$.granularity",
+            hint=f"Use at most {TIME_RANGE_S_MAX / 86400:.0f} days.",
+        )  # fmt: skip
     if given < GRANULARITY_S_MIN:
         raise Invalid(
             "granularity_out_of_range", f"`{given}` s is too fine", where="$.granularity",

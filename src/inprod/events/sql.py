@@ -21,6 +21,8 @@ from inprod.operators import Op, Scalar
 
 TABLE = "events"
 PARAMETERS_MAX = 5000
+# NULL for every row, and no literal: the engine refuses `sum(NULL * x)` of one.
+NO_NUMBER = "nullIf(toFloat64(sample_rate), toFloat64(sample_rate))"
 PROMOTABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
 _EXACT_AS_TEXT = 1e15  # below it a whole Float64 prints as its digits, in Python and in the engine
 
@@ -62,7 +64,11 @@ class Binder:
         place = self._places.get(key)
         if place is None:
             name = f"p{len(self.parameters)}"
-            assert len(self.parameters) < PARAMETERS_MAX, "queries are limited before this"
+            if len(self.parameters) >= PARAMETERS_MAX:
+                raise Invalid(
+                    "too_many_values", f"the query has over `{PARAMETERS_MAX}` different values",
+                    where="$.filters", hint="Use fewer values.",
+                )  # fmt: skip
             self.parameters[name] = value
             place = self._places[key] = f"{{{name}:{sql_type}}}"
         return place
@@ -98,7 +104,7 @@ def number_of(column: str, binder: Binder) -> str:
     """Return SQL of type Nullable(Float64): NULL when the event has none, or it is no number."""
     fixed = FIXED.get(column)
     if fixed is not None:
-        return fixed.number or "CAST(NULL, 'Nullable(Float64)')"
+        return fixed.number or NO_NUMBER
     if column in binder.numbers:
         return promoted_name("n", column)
     return number_from_maps(binder.text(column))

@@ -231,11 +231,9 @@ def _firsts(number: int, guard: Guard) -> tuple[str, list[str]]:
     n = number
     first = f"minIf(b, m_{n}) AS first_{n}, countIf(m_{n}) > 0 AS has_{n}"
     match guard.kind:
-        case Kind.ERRORS:
+        case Kind.ERRORS | Kind.RATE:
             text = f"{first}, minIf(b, bad_{n}) AS turned_{n}, countIf(bad_{n}) > 0 AS is_bad_{n}"
             return text, [f"first_{n}", f"has_{n}", f"turned_{n}", f"is_bad_{n}"]
-        case Kind.RATE:
-            return f"sumMapIf([b], [1], bad_{n}) AS seen_{n}", [f"seen_{n}"]
         case Kind.COMPLETENESS:
             text = f"{first}, groupUniqArrayIf({OUTCOMES_MAX})(b, o_{n}) AS outcomes_{n}"
             return text, [f"first_{n}", f"has_{n}"]
@@ -254,10 +252,7 @@ def _unit_cells(number: int, guard: Guard, count: Count) -> str:
                 f"if(is_bad_{n}, [({n}, 1, turned_{n}, 0, 1)], [])"
             )
         case Kind.RATE:
-            return (
-                f"[({n}, 0, entered, 0, 1)], arrayMap((k, c) -> ({n}, 1, k, 0, c), "
-                f"seen_{n}.1, seen_{n}.2)"
-            )
+            return f"[({n}, 0, entered, 0, 1)], if(is_bad_{n}, [({n}, 1, turned_{n}, 0, 1)], [])"
         case Kind.COMPLETENESS:
             due = f"first_{n} + {due_after(guard, count.batch_ms)}"
             met = f"arrayExists(x -> x >= first_{n} AND x <= {due}, all_outcomes_{n})"

@@ -6,7 +6,9 @@
 
 Cells of a bucket name the stage and stratum in which their unit *entered*, and each stratum has one
 share, so its batch is compared with its own share and the log-likelihoods add up. Exposed units are
-counted into the risk before the bucket's bad ones, since both may happen within it.
+counted into the risk before the bucket's bad ones, since both may happen within it. Units at risk
+entered at many times and fail mostly soon after, so their counted share is held against the
+stage's by design (`RatioTest.add`).
 
 With `margin`, an errors guard holds when its ratio or its difference is shown to be small enough:
 the null is then that both are too large, for which the mean of the two promote e-values is an
@@ -52,6 +54,7 @@ class CountWatch:
         self.batch_s = batch_s
         self._test = RatioTest(abort_ratio=guard.abort_ratio, promote_ratio=guard.promote_ratio)
         self._apart = None if guard.margin is None else DifferenceTest(margin=guard.margin)
+        self._stages: dict[int, Stage] = {}
         self._risk: dict[Stratum, Pair] = {}
         self._entered: Pair = [0.0, 0.0]
         self._bad: Pair = [0.0, 0.0]
@@ -62,7 +65,7 @@ class CountWatch:
 
     def turn(self, stage: Stage) -> None:
         """A new stage may bring new trouble: bet anew from here."""
-        del stage
+        self._stages[stage.number] = stage
         self._test.restart()
 
     def add(self, bucket: int, cells: Sequence[Cell]) -> None:
@@ -74,7 +77,7 @@ class CountWatch:
             counts.setdefault((cell.stage, cell.stratum), [0.0, 0.0])[cell.arm] += cell.n
         risk = self._at_risk(entered)
         for stratum in sorted(bad):
-            self._compare(risk.setdefault(stratum, [0.0, 0.0]), bad[stratum])
+            self._compare(stratum, risk.setdefault(stratum, [0.0, 0.0]), bad[stratum])
         if self._apart is not None:
             self._measure(self._apart, bucket, entered, bad)
         for pair in entered.values():
@@ -125,16 +128,23 @@ class CountWatch:
             held[1] += pair[1]
         return self._risk
 
-    def _compare(self, risk: Pair, bad: Pair) -> None:
+    def _compare(self, stratum: Stratum, risk: Pair, bad: Pair) -> None:
         """Add one stratum's batch; a unit that turned bad is no longer at risk."""
-        is_rate = self.guard.kind is Kind.RATE
-        control_n, treated_n = risk if is_rate else (max(risk[0], bad[0]), max(risk[1], bad[1]))
+        control_n, treated_n = max(risk[0], bad[0]), max(risk[1], bad[1])
         if control_n and treated_n:
             self._test.add(
-                treated_n=treated_n, control_n=control_n, treated_bad=bad[1], control_bad=bad[0]
-            )
-        if self.guard.kind is Kind.ERRORS:
-            risk[0], risk[1] = max(control_n - bad[0], 0.0), max(treated_n - bad[1], 0.0)
+                treated_n=treated_n, control_n=control_n, treated_bad=bad[1], control_bad=bad[0],
+                design=self._design_share(stratum),
+            )  # fmt: skip
+        risk[0], risk[1] = control_n - bad[0], treated_n - bad[1]
+
+    def _design_share(self, stratum: Stratum) -> float | None:
+        """Return the share by design of units at risk, None for a batch that is counted whole."""
+        stage = self._stages.get(stratum[0])
+        if stage is None or self.guard.unit is Unit.EVENT or self.guard.kind is Kind.COMPLETENESS:
+            return None
+        share = stage.share_of(stratum[1])
+        return share if 0 < share < 1 else None
 
     def _measure(
         self,
@@ -199,8 +209,8 @@ class CountWatch:
         end = sentence.ending(verdict, eta_s)
         if guard.kind is Kind.RATE:
             counts = (
-                f"{treated_bad:,.0f} matches of {treated_n:,.0f} treated against"
-                f" {control_bad:,.0f} of {control_n:,.0f} control {noun}"
+                f"{treated_bad:,.0f} of {treated_n:,.0f} treated against"
+                f" {control_bad:,.0f} of {control_n:,.0f} control {noun} matched"
             )
         else:
             what = (

@@ -22,7 +22,7 @@ class What(StrEnum):
     """What a cell counts, per guard."""
 
     EXPOSED = "n"  # units (or events) that entered; bin is the value's bin for latency, mean
-    BAD = "bad"  # of those, the ones that turned bad (for a unit: its first time)
+    BAD = "bad"  # of those, the ones that turned bad or matched (for a unit: its first time)
     VALUE = "value"  # threshold: `value` is the aggregate of the last `over_s`, `n` its events;
     # guard -1: `n` events came in, whatever they say: a judge that gets these tells silence
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from inprod.errors import Invalid
+from inprod.guards.guard import LEVEL_MAX, LEVEL_MIN, LIMITS
 from inprod.stats import forecast
 from inprod.units import Percent, PerSecond, render_percent, render_s
 
@@ -51,6 +52,10 @@ def forecast_plan(
     _check("rate_per_s", rate_per_s, 1e-9, 1e12, "Use a rate over 0.")
     _check("share_percent", share_percent, 1e-6, 99.9999, "Use a percent over 0 and under 100.")
     _check("base_percent", base_percent, 1e-6, 99.9999, "Use a percent over 0 and under 100.")
+    _check("abort_ratio", abort_ratio, *LIMITS["abort_ratio"])
+    _check("promote_ratio", promote_ratio, *LIMITS["promote_ratio"])
+    for name, level in (("alpha", alpha), ("beta", beta)):
+        _check(name, level, LEVEL_MIN, LEVEL_MAX, f"Use {LEVEL_MIN:g} to {LEVEL_MAX:g}.")
     _check("effect", effect, abort_ratio, 1e4, "Use an effect over the abort_ratio, such as 2.")
     _check("weight", weight, 1e-6, 1.0, "Use a part of alpha from 0 to 1.")
     share, base = share_percent / 100, base_percent / 100

@@ -25,7 +25,7 @@ class Kind(StrEnum):
     """What is promised."""
 
     ERRORS = "errors"  # bad units (or events) are not more frequent
-    RATE = "rate"  # matching events per exposure are not more frequent
+    RATE = "rate"  # matches among all exposed are not more frequent
     LATENCY = "latency"  # the distribution of `column` has not moved up
     MEAN = "mean"  # the mean of `column`, clipped to [0, clip], is not larger
     THRESHOLD = "threshold"  # `calculate(column)` over `over_s` stays at or under `ceiling`
@@ -54,7 +54,9 @@ class Guard:
                   shares, 0.01 is one point) it also holds when the difference is shown to be under
                   it: for rare errors. Per unit, `timeout_s` after its first event a unit without
                   a bad one counts as good for that.
-    rate          The same for counts of matching events per exposure, which may exceed one.
+    rate          The same, out of all exposed units (or events) and not only those it looks at. A
+                  unit counts once, with its first match: how often one unit matches depends on
+                  the unit, so more matches are not more evidence. For how often, use `mean`.
     latency       `column` (default `duration_ms`). Broken when the distribution is shown to have
                   moved up by more than `abort_slower`; holds when the treated `quantile` is shown
                   to be under `slower` times the control's. Factors are kept in steps of 5 %.
@@ -169,6 +171,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
     Kind.COMPLETENESS: ("outcome",),
 }
 _TINY, _HUGE = 1e-9, 1e15
+LEVEL_MIN, LEVEL_MAX = 1e-9, 0.5  # of alpha and beta; under this no evidence would be enough
 LIMITS: dict[str, tuple[float, float, str]] = {
     "abort_ratio": (1.0, RATIO_MAX, "Use a ratio from 1 to 50, such as 1.1."),
     "promote_ratio": (1.0 + 1e-6, RATIO_MAX, "Use a ratio over 1, up to 50, such as 1.5."),

@@ -19,7 +19,7 @@ from inprod.guards.measured import LatencyWatch, MeanWatch
 from inprod.guards.observed import ShareWatch, ThresholdWatch
 from inprod.guards.watch import Scene, Watch
 from inprod.stats.combine import log_needed, log_weighted_mean, shares
-from inprod.units import render_s
+from inprod.units import roughly
 
 ROLLOUT = -1  # the guard index of the rollout's own exposures
 COMBINED = "combined evidence"
@@ -216,7 +216,7 @@ class Judge:
             return f"All {holding} guards hold: {units}."
         waiting = next(one for one in asked if one.verdict is verdict)
         etas = [one.eta_s for one in asked if one.eta_s is not None]
-        more = f" About {render_s(max(etas))} more at this traffic." if etas else ""
+        more = f" About {roughly(max(etas))} more at this traffic." if etas else ""
         if verdict is Verdict.UNDECIDED and len(asked) > 1:
             names = ", ".join(one.guard for one in asked if one.verdict is verdict)
             return f"{holding} of {len(asked)} guards hold; undecided: {names}. {units}.{more}"

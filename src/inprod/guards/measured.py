@@ -60,7 +60,9 @@ class LatencyWatch:
         self.batch_s = batch_s
         step = math.log(BIN_RATIO)
         self._slower_bins = max(1, round(math.log(guard.slower) / step))
-        self._moved = HistogramTest(tolerance_bins=round(math.log(guard.abort_slower) / step))
+        # Rounded up: what the tolerance lets pass must lie within it.
+        self._tolerance_bins = math.ceil(math.log(guard.abort_slower) / step - 1e-6)
+        self._moved = HistogramTest(tolerance_bins=self._tolerance_bins)
         self._slow = RatioTest(abort_ratio=1.0, promote_ratio=1.0)
         self._tau: int | None = None
         self._builds = 0
@@ -166,12 +168,14 @@ class LatencyWatch:
         unit = " ms" if guard.column is None or guard.column.endswith("_ms") else ""
         tau = BIN_RATIO ** (self._tau + 1)
         slow = BIN_RATIO ** (self._tau + 1 + self._slower_bins)
-        slower = f"{BIN_RATIO**self._slower_bins:.2g}"
+        slower = f"{BIN_RATIO**self._slower_bins:.3g}"
+        moved = ""
         if verdict is Verdict.BROKEN:
-            over = f"{100 * (guard.abort_slower - 1):.3g} %"
-            end = f"The distribution has moved up by over {over}. {end}"
+            over = f"{100 * (BIN_RATIO**self._tolerance_bins - 1):.3g} %"
+            moved = f"the distribution, judged as a whole, moved up by over {over}. "
         return (
-            f"{guard.name}: {self._slow_n[1]:,.0f} of {self._n[1]:,.0f} treated {noun} took over"
+            f"{guard.name}: {moved}"
+            f"{self._slow_n[1]:,.0f} of {self._n[1]:,.0f} treated {noun} took over"
             f" {sentence.number(slow)}{unit} ({slower} times the control's {name}), against"
             f" {self._slow_n[0]:,.0f} of {self._n[0]:,.0f} control {noun} over"
             f" {sentence.number(tau)}{unit}: {sentence.times(interval)},"
@@ -253,9 +257,10 @@ class MeanWatch:
 
     def _eta_s(self, scene: Scene, promote: float) -> float | None:
         """Return the time by the growth so far; at first by that of the most spread values."""
-        if not 0 < scene.share < 1 or not self._n[0]:
+        control = self._sums.means()[1]
+        if not 0 < scene.share < 1 or math.isnan(control):
             return None
-        base = min(max(self._sums.means()[1], 1e-3), 0.999 - self.margin / self.clip)
+        base = min(max(control, 1e-3), 0.999 - self.margin / self.clip)
         odds = scene.share / (1 - scene.share)
         growth = forecast.difference_growth(max(base, 1e-3), self.margin / self.clip, odds)
         if promote > 1 and self._n[1]:

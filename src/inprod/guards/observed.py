@@ -16,7 +16,7 @@ from inprod.guards.guard import Guard, Kind, Verdict
 from inprod.guards.watch import SAMPLE_RATIO_ALPHA, Scene, Stratum, standing
 from inprod.stats import srm
 from inprod.stats.combine import log_needed
-from inprod.units import render_percent, render_s
+from inprod.units import render_s
 
 # These can only grow while the window fills, so they may break before it is full.
 _GROWING = frozenset({
@@ -169,9 +169,9 @@ class ShareWatch:
             end = "The split is off, so the comparison cannot be trusted."
         return GuardEvidence(
             guard=name, kind=Kind.SAMPLE_RATIO, verdict=verdict,
-            sentence=f"{name}: {treated:,} of {treated + control:,} units are treated,"
-            f" {render_percent(round(100 * treated / total, 2))} where"
-            f" {render_percent(round(100 * expected / total, 2))} were meant. {end}",
+            sentence=f"{name}: {treated:,} of {treated + control:,} units are treated"
+            f" over all steps, {sentence.number(100 * treated / total)} % where"
+            f" {sentence.number(100 * expected / total)} % were meant. {end}",
             log_e_abort=self._total(), log_e_abort_needed=log_needed(SAMPLE_RATIO_ALPHA),
             estimate=estimate, low=low, high=high, treated_n=treated, control_n=control,
         )  # fmt: skip

@@ -10,14 +10,19 @@ from typing import assert_never
 
 from inprod.guards.guard import Verdict
 from inprod.stats.ratio import Interval
-from inprod.units import render_s
+from inprod.units import roughly
 
 
 def number(value: float) -> str:
     """Return a number with three significant digits, and commas over a thousand."""
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def bound(value: float) -> str:
+    """Return a bound of a ratio with two significant digits: `0.27`, `18`, `107`."""
+    return number(value) if abs(value) >= 99.5 else f"{value:.2g}"
 
 
 def times(interval: Interval) -> str:
@@ -27,18 +32,18 @@ def times(interval: Interval) -> str:
         if interval.low is None and interval.high is None:
             return "too little yet to compare"
         return f"{bounds} times as many"
-    return f"{interval.estimate:.2g} times as many ({bounds})"
+    return f"{bound(interval.estimate)} times as many ({bounds})"
 
 
 def between(interval: Interval) -> str:
     """Return `1.7 to 3.5`, `at least 1.7`, `at most 3.5` or `no bounds yet`."""
     low, high = interval.low, interval.high
     if low is not None and high is not None:
-        return f"{number(low)} to {number(high)}"
+        return f"{bound(low)} to {bound(high)}"
     if low is not None:
-        return f"at least {number(low)}"
+        return f"at least {bound(low)}"
     if high is not None:
-        return f"at most {number(high)}"
+        return f"at most {bound(high)}"
     return "no bounds yet"
 
 
@@ -52,7 +57,7 @@ def ending(verdict: Verdict, eta_s: float | None) -> str:
         case Verdict.UNDECIDED:
             if eta_s is None:
                 return "Undecided."
-            return f"Undecided; about {render_s(eta_s)} more if it is harmless."
+            return f"Undecided; about {roughly(eta_s)} more if it is harmless."
         case Verdict.NO_EXPOSURES:
             return "Nothing treated has been seen, though control has."
         case Verdict.NO_OUTCOMES:

@@ -30,7 +30,7 @@ from inprod.rollouts.state import (
     decided,
 )
 from inprod.safety.cap import duration_breach, users_breach
-from inprod.units import render_s
+from inprod.units import render_s, roughly
 
 _NO_DATA = {
     Verdict.NO_EXPOSURES: Reason.NO_EXPOSURES,
@@ -81,12 +81,12 @@ def is_stale(plan: Plan, state: State, look: Look) -> str:
     counting_s = (look.now_ns - (state.bake_from_ns or look.now_ns)) / 1e9
     limit_s = plan.stale_s + 2 * plan.batch_s
     if counting_s > limit_s and behind_s > limit_s:
-        return f"the event store is {render_s(behind_s)} behind"
+        return f"the event store is {roughly(behind_s)} behind"
     silent_s = (look.now_ns - (look.last_event_ns or 0)) / 1e9
     if min(silent_s, counting_s) > limit_s:
         if look.last_event_ns is None:
-            return f"no event of `{plan.environment}` arrived for {render_s(counting_s)}"
-        return f"no event of `{plan.environment}` arrived for {render_s(silent_s)}"
+            return f"no event of `{plan.environment}` arrived for {roughly(counting_s)}"
+        return f"no event of `{plan.environment}` arrived for {roughly(silent_s)}"
     return ""
 
 
@@ -231,8 +231,8 @@ def _awaited(plan: Plan, state: State, look: Look, *, baked: bool) -> str:
         return f"at {plan.said(state.level)}, baked; the guards must hold first: {why}"
     assert state.bake_from_ns is not None
     end_ns = state.bake_from_ns + round(plan.steps[state.step].bake_s * 1e9)
-    left = render_s(max(0.0, (end_ns - look.judged_ns) / 1e9))
-    return f"at {plan.said(state.level)}, baking for {left}"
+    left = roughly(max(0.0, (end_ns - look.judged_ns) / 1e9))
+    return f"at {plan.said(state.level)}, baking for another {left}"
 
 
 def _wait(state: State, sentence: str) -> Decision:

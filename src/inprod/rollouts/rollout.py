@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from inprod.errors import Conflict, Invalid
-from inprod.guards.guard import GUARDS_MAX, Guard, Kind
-from inprod.safety.cap import Caps, level_breach
-from inprod.units import Percent, Seconds
+from inprod.guards.guard import GUARDS_MAX, LEVEL_MAX, LEVEL_MIN, Guard, Kind
+from inprod.safety.cap import DURATION_S_MAX, Caps, level_breach
+from inprod.units import Percent, Seconds, render_s
 
 STEPS_MAX = 50
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -160,16 +160,16 @@ class Step:
     requires: Requires | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a level that is not above 0, and a negative bake."""
+        """Refuse a level that is not above 0, and a bake that cannot be."""
         if self.level <= 0:
             raise Invalid(
                 "bad_level", f"`{self.level:g}` is not a level to turn to", where="level",
                 hint="Use a level above 0; `rollback` is the way to 0.",
             )  # fmt: skip
-        if self.bake_s < 0:
+        if not 0 <= self.bake_s <= DURATION_S_MAX:
             raise Invalid(
-                "bad_bake", f"`{self.bake_s:g}` is not a time to stay", where="bake_s",
-                hint="Use 0 s or more.",
+                "bad_bake", f"`{self.bake_s:g}` s is not a time to stay", where="bake_s",
+                hint=f"Use 0 s to {render_s(DURATION_S_MAX)}.",
             )  # fmt: skip
 
 
@@ -211,10 +211,10 @@ class Plan:
         _check_guards(self)
         for name in ("alpha", "beta"):
             value = getattr(self, name)
-            if not 0 < value <= 0.5:
+            if not LEVEL_MIN <= value <= LEVEL_MAX:
                 raise Invalid(
                     "bad_probability", f"`{value:g}` cannot be `{name}`", where=name,
-                    hint="Use a number above 0 and at most 0.5.",
+                    hint=f"Use {LEVEL_MIN:g} to {LEVEL_MAX:g}.",
                 )  # fmt: skip
         if not BATCH_S_MIN <= self.batch_s <= BATCH_S_MAX or (self.batch_s * 1000) % 1:
             raise Invalid(
@@ -222,10 +222,11 @@ class Plan:
                 hint="Use whole milliseconds from 100 ms to 1 h.",
             )  # fmt: skip
         for name, least in (("deadline_s", 1e-9), ("stale_s", 1e-9), ("settle_s", 0.0)):
-            if getattr(self, name) < least:
+            if not least <= getattr(self, name) <= DURATION_S_MAX:
+                longer = "longer" if getattr(self, name) < least else "shorter"
                 raise Invalid(
                     "bad_duration", f"`{getattr(self, name):g}` cannot be `{name}`", where=name,
-                    hint="Use a longer time.",
+                    hint=f"Use a {longer} time, at most {render_s(DURATION_S_MAX)}.",
                 )  # fmt: skip
 
     @property

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from inprod.errors import Invalid
 from inprod.units import Percent, Seconds, render_s
 
+DURATION_S_MAX = 400 * 86400.0  # of any time in a plan: nanoseconds stay far from 63 bits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
@@ -34,6 +36,11 @@ class Caps:
                     "bad_cap", f"`{value}` is not a cap", where=name,
                     hint="Use a number above 0, or leave the cap out.",
                 )  # fmt: skip
+        if self.duration_s is not None and self.duration_s > DURATION_S_MAX:
+            raise Invalid(
+                "bad_cap", f"`{self.duration_s:g}` s is not a cap", where="duration_s",
+                hint=f"Use at most {render_s(DURATION_S_MAX)}, or leave the cap out.",
+            )  # fmt: skip
 
 
 def level_breach(caps: Caps, *, from_level: float, to_level: float) -> str:

@@ -24,11 +24,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def require(name: str, known: Collection[str]) -> str:
+def require(name: str, known: Collection[str], *, where: str = "") -> str:
     """Return `name` if it is among the `known` ones; raises Missing with the nearest name."""
     if name in known:
         return name
     hint = nearest(name, known)
     if not known:
         hint = "Declare it first: `inprod env add NAME`."
-    raise Missing("unknown_environment", f"`{name[:80]}` is not an environment", hint=hint)
+    raise Missing(
+        "unknown_environment", f"`{name[:80]}` is not an environment", where=where, hint=hint
+    )

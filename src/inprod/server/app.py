@@ -212,8 +212,9 @@ def _apis(stores: Stores) -> list[Mounted]:
         store=stores.flags, live=stores.live, environments=known, turned=_turned(stores.rollouts)
     )
     safety = safety_api.SafetyApi(
-        environments=stores.environments, levers=stores.levers, audit=stores.audit
-    )
+        environments=stores.environments, levers=stores.levers, audit=stores.audit,
+        dials=lambda: [f"flag/{stored.flag.key}" for stored in stores.flags.list()],
+    )  # fmt: skip
     rollout_api = RolloutApi(
         store=stores.rollouts, runner=stores.runner, live=stores.live, environments=known
     )

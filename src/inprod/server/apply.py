@@ -299,6 +299,6 @@ def _unchanged(where: str, kind: str, name: str) -> _Work:
 
 
 def _outline(plan: Plan) -> str:
-    levels = ", ".join(f"{step.level:g}" for step in plan.steps)
+    levels = ", ".join(plan.said(step.level) for step in plan.steps)
     guards = ", ".join(f"`{guard.name}`" for guard in plan.guards) or "no guard"
     return f"`{plan.dial}` in `{plan.environment}` will be turned to {levels}, watched by {guards}."

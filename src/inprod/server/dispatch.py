@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inprod.endpoint import Endpoint
 from inprod.errors import InprodError, Invalid, Missing, TooMuch, Unavailable, nearest
-from inprod.server.answers import Bug, Render, error_answer
+from inprod.server.answers import Bug, Render, error_answer, wants_page
 from inprod.server.auth import SECURITY_HEADERS, Caller, Gate
 from inprod.server.keys import KeyStore
 from inprod.web import too_large
@@ -130,6 +130,7 @@ class Dispatch:
         self._streams = streams
         self._served = served
         self._paths: tuple[str, ...] = ()
+        self._pages: tuple[str, ...] = ()
 
     def routes(self, mounted: Iterable[Mounted]) -> list[Route]:
         """Return one route per path, exact paths before those with parameters."""
@@ -139,17 +140,20 @@ class Dispatch:
             assert one.endpoint.method not in methods, f"{one.endpoint} is there twice"
             methods[one.endpoint.method] = one
         self._paths = tuple(sorted(by_path))
+        self._pages = tuple(
+            path for path, methods in sorted(by_path.items())
+            if "{" not in path and "GET" in methods and methods["GET"].endpoint.kind == "page"
+        )  # fmt: skip
         ordered = sorted(
             by_path, key=lambda path: [part.startswith("{") for part in path.split("/")]
         )
         return [Route(path, _Path(self, path, by_path[path])) for path in ordered]
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a path that is not in the table."""
+        """Answer a path that is not in the table; a person is shown pages only."""
         path = scope["path"]
-        error = Missing(
-            "unknown_path", f"`{path[:200]}` is not a path", hint=nearest(path, self._paths)
-        )
+        known = self._pages if wants_page(Request(scope)) else self._paths
+        error = Missing("unknown_path", f"`{path[:200]}` is not a path", hint=nearest(path, known))
         await self.run(scope, receive, send, path, None, error)
 
     async def run(
@@ -261,8 +265,9 @@ def _told(error: Exception) -> InprodError:
         return Invalid("bad_value", "a value cannot be stored", hint="Leave out odd characters.")
     if isinstance(error, (OperationalError, InterfaceError)):
         return Unavailable(
-            "state_unavailable", "the state's database does not answer", hint="Try again later."
-        )
+            "state_unavailable", "the state's database does not answer, or cannot write",
+            hint="Check that it runs and has room on its disk, and try again.",
+        )  # fmt: skip
     return Bug()
 
 

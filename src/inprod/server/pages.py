@@ -43,7 +43,8 @@ CACHE_S = 4.0
 RECENT_SHOWN = 3
 CHANGES_SHOWN = 8
 CHANGES_READ = 60
-QUIET = ("session.", "login.")
+QUIET = ("session.", "login.", "rollout.arrive")
+ECHO = ("flag.change", OWN)  # a rollout's own turn, told by the rollout's entry
 SEE_OTHER = 303
 PAGES: tuple[Endpoint, ...] = (
     Endpoint(
@@ -301,6 +302,7 @@ class HomePages:
                 one
                 for one in self._audit.entries(CHANGES_READ)
                 if not one.entry.what.startswith(QUIET)
+                and (one.entry.what, one.entry.actor) != ECHO
             ][:CHANGES_SHOWN],
             "environments": [
                 name for name in names if grant.environments is None or name in grant.environments

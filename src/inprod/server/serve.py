@@ -196,7 +196,7 @@ def _admin_key(keys: KeyStore, path: Path) -> tuple[Path, str]:
     Who can read the data folder owns the server, so a lost file is answered by a new key.
     """
     with contextlib.suppress(FileNotFoundError):
-        grant = keys.grant_of(path.read_text().strip())
+        grant = keys.grant_of(path.read_text(errors="replace").strip())  # perhaps not our text
         if grant is not None and grant.role is Role.ADMIN:
             path.chmod(0o600)
             return path, grant.name

@@ -21,6 +21,7 @@ from inprod.units import Seconds, Unit, parse
 PREFIX = "INPROD_"
 FILE_NAME = "inprod.toml"
 RETAIN_DAYS_MAX = 400
+DURATION_S_MAX = 400 * 86400.0
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
 # Names that the SDK, the CLI and the demo read from the environment; not settings of the server.
 CLIENT_NAMES = frozenset(
@@ -97,6 +98,12 @@ class Settings:
                 raise Invalid(
                     "bad_setting", f"`{getattr(self, name)}` is not above 0", where=name,
                     hint="Use a number above 0.",
+                )  # fmt: skip
+        for name in ("tick_s", "session_s", "login_s", "drain_s"):
+            if getattr(self, name) > DURATION_S_MAX:
+                raise Invalid(
+                    "bad_setting", f"`{getattr(self, name):g}` s is over `{DURATION_S_MAX:g}` s",
+                    where=name, hint="Use a shorter time.",
                 )  # fmt: skip
         if self.retain_days > RETAIN_DAYS_MAX:
             raise Invalid(

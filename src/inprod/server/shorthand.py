@@ -25,8 +25,12 @@ SPLIT_DURATIONS = ("lease",)
 def spelled_flag(written: Plain, *, where: str) -> dict[str, object]:
     """Return the fields of a Flag; `where` is the path of the document, for errors."""
     found = {key: value for key, value in written.items() if key != "kind"}
-    if "type" in found:
-        found["kind"] = found.pop("type")
+    if "type" not in found:
+        raise Invalid(
+            "missing_field", "`type` is missing", where=where,
+            hint="Add `type`, such as `type: boolean`.",
+        )  # fmt: skip
+    found["kind"] = found.pop("type")
     states = found.get("environments")
     if _is_object(states):
         found["environments"] = {

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
-from inprod.units import render_percent, render_s
+from inprod.units import render_percent, render_s, roughly
 
 SECOND_NS = 1_000_000_000
 DAY_S = 86_400
@@ -29,11 +29,16 @@ def filters(now_ns: Callable[[], int]) -> dict[str, Callable[..., str]]:
     def clock_now(time_ns: int) -> str:
         return clock(time_ns, now_ns())
 
+    def moment_now(time_ns: int) -> str:
+        return moment(time_ns, now_ns())
+
     return {
         "ago": ago_now,
         "clock": clock_now,
+        "moment": moment_now,
         "iso": iso,
         "number": number,
+        "measured": measured,
         "short": short,
         "percent": render_percent,
         "seconds": render_s,
@@ -57,19 +62,20 @@ def ago(time_ns: int, now_ns: int) -> str:
     return f"{said} ago" if seconds > 0 else f"in {said}"
 
 
-def roughly(seconds: float) -> str:
-    """Return a duration in whole seconds, minutes, hours or days: `12 s`, `3 min`, `2 h`."""
-    for limit, scale in ((120, 1), (7200, 60), (172_800, 3600)):
-        if seconds < limit:
-            return render_s(seconds // scale * scale) if seconds >= 1 else render_s(seconds)
-    return render_s(seconds // DAY_S * DAY_S)
-
-
 def clock(time_ns: int, now_ns: int) -> str:
     """Return `14:03:22` for a time within a day of now, `2026-11-03 14:03` beyond."""
     moment = datetime.fromtimestamp(time_ns / SECOND_NS, UTC)
     near = abs(now_ns - time_ns) < DAY_S * SECOND_NS
     return moment.strftime("%H:%M:%S" if near else "%Y-%m-%d %H:%M")
+
+
+def moment(time_ns: int, now_ns: int) -> str:
+    """Return `14:03:22.120` for a time within a day of now, `2026-11-03 14:03:22` beyond."""
+    near = abs(now_ns - time_ns) < DAY_S * SECOND_NS
+    shown = datetime.fromtimestamp(time_ns / SECOND_NS, UTC)
+    if near:
+        return f"{shown:%H:%M:%S}.{time_ns // 1_000_000 % 1000:03d}"
+    return f"{shown:%Y-%m-%d %H:%M:%S}"
 
 
 def iso(time_ns: int) -> str:
@@ -92,6 +98,14 @@ def number(value: object) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def measured(value: float | None, digits: int = 3) -> str:
+    """Return a measurement in `digits` significant digits, whole ones kept: `82.5`, `1,240`."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    rounded = float(f"{value:.{digits}g}")
+    return f"{value:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
 
 
 def odds(log: float) -> str:

@@ -138,10 +138,16 @@ class MeanSums:
             sums[arm] += (counts.sum(), counts @ values, counts @ squares)
 
     def means(self) -> tuple[float, float]:
-        """Return the pooled treated and control means; NaN where an arm is empty."""
-        total = sum(self._sums.values(), start=np.zeros((2, 3)))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            treated, control = total[:, 1] / total[:, 0]
+        """Return both arms' means, weighted as the difference is; NaN where nothing compares.
+
+        Pooled plainly they would differ by who came in which stage, not only by the arm.
+        """
+        both = [sums for sums in self._sums.values() if sums[:, 0].min() >= 2]
+        parts = np.array([sums[:, 0].prod() / sums[:, 0].sum() for sums in both])
+        if not both:
+            return math.nan, math.nan
+        means: FloatArray = np.array([sums[:, 1] / sums[:, 0] for sums in both])
+        treated, control = parts @ means / parts.sum()
         return float(treated), float(control)
 
     def interval(self, alpha: float) -> Interval:

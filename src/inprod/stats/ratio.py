@@ -145,12 +145,18 @@ class RatioTest:
         treated_bad: Counts,
         control_bad: Counts,
         share: float | None = None,
+        design: float | None = None,
     ) -> None:
         """Add one batch of one stratum; strata of a look add up.
 
         Counts are numbers, or arrays of `shape`. `share` is the design share where it is known
         better than by counting. Nothing about the batch may have been chosen by its outcomes. A
         batch with nothing bad, or with one arm only, carries no evidence and changes nothing.
+
+        `design` is the share by which units were drawn whose risk lasts over many batches: those
+        who entered early may by luck be treated more or less often than those who turn bad now, so
+        that the counted share alone is no fair stake. Abort is then judged by the larger of the
+        two shares, promote by the smaller; the first keeps abort exact where the arms are alike.
         """
         if self._scalar:
             bad = float(treated_bad) + float(control_bad)
@@ -158,8 +164,10 @@ class RatioTest:
             if not bad or not total:
                 return
             part = float(treated_n) / total if share is None else share
-            added = float(treated_bad) * self._x - bad * np.log1p(part * self._odds)
+            parts = part if design is None or part == design else self._stakes(part, design)
+            added = float(treated_bad) * self._x - bad * np.log1p(parts * self._odds)
         else:
+            assert design is None, "the copies of a simulation share no design"
             every = np.asarray(treated_n, float) + np.asarray(control_n, float)
             parts = np.asarray(treated_n) / np.maximum(every, 1) if share is None else share
             mine = np.asarray(treated_bad, float)[..., None]
@@ -170,6 +178,13 @@ class RatioTest:
         promote = added[..., POINTS + 1 : 2 * POINTS + 2]
         self._promote.multiply(promote[..., :POINTS] - promote[..., POINTS:])
         self._fine += added[..., 2 * POINTS + 2 :]
+
+    def _stakes(self, part: float, design: float) -> FloatArray:
+        """Return the share for each x: of abort, of promote, of the interval."""
+        parts: FloatArray = np.full(len(self._x), part)
+        parts[: POINTS + 1] = max(part, design)
+        parts[POINTS + 1 : 2 * POINTS + 2] = min(part, design)
+        return parts
 
     def close_look(self) -> None:
         """End a look: keep the largest evidence so far; now and then a late start is mixed in."""

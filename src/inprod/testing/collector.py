@@ -176,7 +176,7 @@ class _Counting:
         bad = [bucket for bucket, one in looked if _is_bad(guard, one.event)]
         if guard.kind is Kind.RATE:
             self._add((number, What.EXPOSED, arrived[0][0], *place, 0))
-            for bucket in bad:
+            for bucket in bad[:1]:
                 self._add((number, What.BAD, bucket, *place, 0))
         elif looked:
             bin_ = 0 if guard.kind is Kind.ERRORS else _first_bin(guard, [one for _, one in looked])

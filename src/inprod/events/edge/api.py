@@ -174,6 +174,8 @@ class EventApi:
                 "unknown_environment", f"`{asked.environment}` is not an environment",
                 where="$.environment", hint=nearest(asked.environment, declared),
             )  # fmt: skip
+        if asked.environment is not None:
+            web.grant_of(request).require(asked.environment)
         answer = await to_thread.run_sync(
             partial(self._store.answer, asked, environments=request.state.grant.environments)
         )

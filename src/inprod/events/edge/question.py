@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 from urllib.parse import urlencode
 
 from inprod.errors import Invalid, nearest
-from inprod.events.query import Calculate, Calculation, Filter, Query
+from inprod.events.query import LIMIT_MAX, Calculate, Calculation, Filter, Query
 from inprod.events.sql import canonical
 from inprod.operators import Op, Scalar
 from inprod.units import Unit, parse
@@ -194,8 +194,11 @@ def _time(text: str, where: str) -> float | None:
 def _limit(text: str) -> int:
     if not text:
         return LIMIT_DEFAULT
-    if not text.isdigit():
+    if not text.isdecimal() or len(text) > len(str(LIMIT_MAX)):
         raise Invalid(
-            "bad_limit", f"`{text[:40]}` is not a limit", where="limit", hint="Use 1 to 1000."
+            "bad_limit",
+            f"`{text[:40]}` is not a limit",
+            where="limit",
+            hint=f"Use 1 to {LIMIT_MAX}.",
         )
     return int(text)

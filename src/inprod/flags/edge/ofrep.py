@@ -112,7 +112,11 @@ class OfrepApi:
             environment = await self._shelf.environment_of(request, held)
         except InprodError as error:
             return _refusal(error, None)
-        canonical = orjson.dumps(context, option=orjson.OPT_SORT_KEYS)
+        try:
+            canonical = orjson.dumps(context, option=orjson.OPT_SORT_KEYS)
+        except TypeError:  # nested deeper than orjson writes, though it reads it
+            error = Invalid(Problem.INVALID_CONTEXT, "`context` is nested too deep")
+            return _refusal(error, None)
         config = self._shelf.snapshot(held, environment).etag
         etag = etag_of(config.encode(), canonical)
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}

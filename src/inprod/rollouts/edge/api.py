@@ -136,7 +136,7 @@ class RolloutApi:
         actor: Actor = request.state.actor
 
         def start() -> Standing:
-            require(plan.environment, self._environments())
+            require(plan.environment, self._environments(), where="$.environment")
             return self._runner.start(plan, actor)
 
         return web.answer(show.rollout(await to_thread.run_sync(start)), 201)

@@ -242,7 +242,7 @@ def _told(plan: Plan, state: State, sentence: str) -> str:
     """Return where it is and why, as one sentence of people."""
     if state.phase in ENDED or state.phase is Phase.PLANNED:
         return f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}."
-    where = f"Step {state.step + 1} of {len(plan.steps)}, {plan.steps[state.step].level:g} %"
+    where = f"Step {state.step + 1} of {len(plan.steps)}"
     return f"{where}: {sentence.rstrip('.')}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 
 from anyio import to_thread
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from inprod import document, web
 from inprod.audit import Actor
 from inprod.endpoint import Endpoint, Role
-from inprod.errors import Invalid
+from inprod.errors import Invalid, Missing, nearest
 from inprod.safety.edge.store import AuditLog, EnvironmentStore, LeverStore
 from inprod.safety.environment import require
 from inprod.safety.lever import Lever, Pulled, Scope
@@ -52,6 +53,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )  # fmt: skip
 
 
+DIGITS_MAX = 19  # a few thousand would be more than `int` reads
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEnvironment:
     """The body of a declaration."""
@@ -73,8 +77,10 @@ class SafetyApi:
     """One method per row of ENDPOINTS."""
 
     def __init__(
-        self, *, environments: EnvironmentStore, levers: LeverStore, audit: AuditLog
-    ) -> None:
+        self, *, environments: EnvironmentStore, levers: LeverStore, audit: AuditLog,
+        dials: Callable[[], Collection[str]],
+    ) -> None:  # fmt: skip
+        self._dials = dials
         self._environments = environments
         self._levers = levers
         self._audit = audit
@@ -105,7 +111,9 @@ class SafetyApi:
 
         def pull() -> Pulled:
             if lever.environment:
-                require(lever.environment, self._environments.names())
+                require(lever.environment, self._environments.names(), where="$.environment")
+            if lever.dial:
+                known_dial(lever.dial, self._dials())
             return self._levers.pull(lever, actor=actor, reason=reason)
 
         return web.answer(shown(await to_thread.run_sync(pull)))
@@ -138,6 +146,14 @@ class SafetyApi:
         return lever, body.reason
 
 
+def known_dial(name: str, known: Collection[str]) -> None:
+    """Raise Missing for a dial that does not exist: a typo must not look like a halt."""
+    if name not in known:
+        raise Missing(
+            "unknown_dial", f"`{name}` is not a dial", where="$.dial", hint=nearest(name, known)
+        )
+
+
 def shown(pulled: Pulled) -> dict[str, object]:
     """Return a pulled lever as JSON shows it."""
     return {
@@ -153,7 +169,7 @@ def whole(request: Request, name: str, default: int, *, low: int, high: int) -> 
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isdigit() or not low <= int(text) <= high:
+    if not text.isdecimal() or len(text) > DIGITS_MAX or not low <= int(text) <= high:
         raise Invalid(
             "bad_number", f"`{text[:40]}` cannot be `{name}`", where=f"?{name}",
             hint=f"Use {low} to {high}.",
