@@ -225,6 +225,22 @@ def test_a_lever_is_pulled_listed_and_released(server: Server) -> None:
     assert server.cli("halt", "-e", "produdction", "--reason", "x").returncode == 4
 
 
+def test_a_rollout_under_a_pulled_lever_keeps_its_documents_from_being_stored(
+    server: Server,
+) -> None:
+    flag = FLAG.replace("checkout", "halted")
+    plan = "kind: rollout\nname: halted\nenvironment: production\ndial: flag/halted\nsteps: [5%]\n"
+    server.cli("halt", "-e", "production", "--reason", "smoke", check=True)
+    try:
+        for more in ((), ("--dry-run",)):
+            done = server.cli("apply", "-f", "-", *more, stdin=f"{flag}\n---\n{plan}")
+            assert done.returncode == 5, done.stderr
+            assert "pulled the lever" in done.stderr
+        assert server.cli("flags", "show", "halted").returncode == 4
+    finally:
+        server.cli("unhalt", "-e", "production", check=True)
+
+
 def test_events_are_sent_and_asked(server: Server) -> None:
     server.cli("events", "send", "--dataset", "t", "--name", "one", "-a", "n=1", check=True)
     lines = "".join(json.dumps({"name": "two", "n": n}) + "\n" for n in range(5))

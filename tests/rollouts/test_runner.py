@@ -124,7 +124,12 @@ def test_a_flag_raised_by_hand_is_lowered_again_and_held(world: World) -> None:
     dial.level = 80.0
     world.tick()
     assert dial.level == 10.0
-    assert world.store.get("release").state.phase is Phase.HELD
+    held = world.store.get("release").state
+    assert held.phase is Phase.HELD
+    assert all(one.end is not None for one in held.windows), "nothing is counted meanwhile"
+    world.command("release", Verb.RESUME)
+    assert world.run("release", seconds=120).state.phase is Phase.PROMOTED
+    assert world.runner.replay("release").equal
 
 
 def test_orders_are_carried_out_at_once_and_replayed_with_their_actor(world: World) -> None:

@@ -207,6 +207,13 @@ def test_a_rollout_with_another_plan_under_the_same_name_is_a_conflict(desk: Des
     assert caught.value.code == "rollout_exists"
 
 
+def test_two_rollouts_of_one_dial_are_refused_together_and_nothing_is_stored(desk: Desk) -> None:
+    with pytest.raises(Conflict) as caught:
+        desk.run(ENVIRONMENT, FLAG, ROLLOUT, {**ROLLOUT, "name": "checkout-2"})
+    assert caught.value.code == "dial_taken"
+    assert (desk.environments.names(), desk.flags.list(), desk.plans) == ((), (), {})
+
+
 def test_a_key_applies_within_its_environments_and_role_only(desk: Desk) -> None:
     desk.run(ENVIRONMENT, {"kind": "environment", "name": "staging"}, FLAG)
     staging = Grant(name="ci", role=Role.OPERATE, environments=("staging",))

@@ -166,7 +166,7 @@ def apply(plan: Plan, state: State, decision: Decision, *, now_ns: int) -> State
         state, phase=decision.phase, step=decision.to_step, level=decision.to_level,
         since_ns=now_ns, hold=decision.reason if decision.phase is Phase.HELD else Reason.NONE,
     )  # fmt: skip
-    if turns:
+    if turns or decision.reason is Reason.TURNED:  # by us, or by somebody's hand: units mix
         after = replace(after, arrived=False, windows=_closed(plan, state.windows, now_ns))
     match decision.action:
         case Action.START | Action.RETURN | Action.GO_ON:

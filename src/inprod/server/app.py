@@ -6,7 +6,7 @@ state -> audit -> environments, levers, keys -> flags -> events -> rollouts -> a
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from inprod.flags.edge import ofrep
 from inprod.flags.edge import pages as flag_pages
 from inprod.flags.edge.pages import FlagPages
 from inprod.flags.edge.store import FlagStore
+from inprod.flags.flag import Flag
 from inprod.guards.edge.collect import Collector
 from inprod.live import Live
 from inprod.rollouts.edge import api as rollouts_api
@@ -40,6 +41,7 @@ from inprod.rollouts.edge.dials import FlagDials, check, flag_key
 from inprod.rollouts.edge.pages import RolloutPages
 from inprod.rollouts.edge.runner import Runner
 from inprod.rollouts.edge.store import RolloutStore
+from inprod.rollouts.rollout import Plan
 from inprod.safety.edge import api as safety_api
 from inprod.safety.edge.store import AuditLog, EnvironmentStore, LeverStore
 from inprod.sdk.outbox import EXPOSURES_DATASET
@@ -270,9 +272,14 @@ def _turned(rollouts: RolloutStore) -> Callable[[str], frozenset[tuple[str, str]
 
 def _side(stores: Stores) -> RolloutSide:
     """Return what apply needs of rollouts."""
+
+    def checked(plan: Plan, flag: Flag | None, environments: Sequence[str]) -> None:
+        check(plan, flag, environments)
+        stores.runner.check_free(plan)
+
     return RolloutSide(
         find=stores.rollouts.find,
-        check=check,
+        check=checked,
         start=stores.runner.start,
         turned=_turned(stores.rollouts),
     )

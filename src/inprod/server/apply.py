@@ -82,6 +82,7 @@ class _Batch:
     reason: str
     environments: tuple[str, ...]
     flags: dict[str, Flag]
+    dials: dict[tuple[str, str], str]
 
 
 class Apply:
@@ -116,7 +117,7 @@ class Apply:
         _refuse_twice(sorted_out)
         added = tuple(name for kind, name, _ in sorted_out if kind == "environment")
         batch = _Batch(
-            actor=actor, grant=grant, reason=reason, flags={},
+            actor=actor, grant=grant, reason=reason, flags={}, dials={},
             environments=tuple(dict.fromkeys((*self._environments.names(), *added))),
         )  # fmt: skip
         works: dict[int, _Work] = {}
@@ -202,6 +203,12 @@ class Apply:
             )  # fmt: skip
         flag = self._flag_after(plan.dial, batch)
         self._rollouts.check(plan, flag, batch.environments)
+        other = batch.dials.setdefault((plan.environment, plan.dial), plan.name)
+        if other != plan.name:
+            raise Conflict(
+                "dial_taken", f"`{plan.dial}` is turned by rollout `{other}` of these documents",
+                where="dial", hint="Apply one of them, and the other when it has ended.",
+            )  # fmt: skip
         applied = Applied(
             kind="rollout", name=plan.name, action="create", changes=(_outline(plan),)
         )

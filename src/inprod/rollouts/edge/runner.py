@@ -86,12 +86,20 @@ class Runner:
         Raises Invalid, Missing or Conflict when it could not start now.
         """
         arms = self._dials.arms(plan)
-        pulled = pulled_over(self._levers(), environment=plan.environment, dial=plan.dial)
-        if pulled is not None:
-            raise Conflict("lever_pulled", pulled.sentence, hint="Release the lever first.")
+        self._check_levers(plan)
         standing = self._store.create(plan, arms, actor=actor)
         self._publish(standing)
         return standing
+
+    def check_free(self, plan: Plan) -> None:
+        """Raise Conflict when a lever, the name or the dial is in a plan's way. Blocking."""
+        self._check_levers(plan)
+        self._store.check_free(plan)
+
+    def _check_levers(self, plan: Plan) -> None:
+        pulled = pulled_over(self._levers(), environment=plan.environment, dial=plan.dial)
+        if pulled is not None:
+            raise Conflict("lever_pulled", pulled.sentence, hint="Release the lever first.")
 
     async def command(self, name: str, command: Command, actor: Actor) -> Standing:
         """Carry out an order at once; raises Missing, Conflict."""

@@ -146,11 +146,16 @@ class RolloutStore:
             ) from None  # fmt: skip
         return self.get(plan.name)
 
+    def check_free(self, plan: Plan) -> None:
+        """Raise Conflict when the plan's name or its dial is taken, TooMuch when all are."""
+        with self._engine.connect() as connection:
+            _check_free(connection, plan)
+
     def _create(self, plan: Plan, arms: Arms, actor: Actor, now: int) -> None:
         first = now // plan.batch_ns
-        claim = f"{plan.environment} {plan.dial}"
+        claim = _claim_of(plan)
         with self._engine.begin() as connection:
-            _check_free(connection, plan, claim)
+            _check_free(connection, plan)
             connection.execute(
                 insert(ROLLOUTS).values(
                     name=plan.name, environment=plan.environment, dial=plan.dial, claim=claim,
@@ -287,13 +292,18 @@ class RolloutStore:
         )  # fmt: skip
 
 
-def _check_free(connection: Connection, plan: Plan, claim: str) -> None:
+def _claim_of(plan: Plan) -> str:
+    return f"{plan.environment} {plan.dial}"
+
+
+def _check_free(connection: Connection, plan: Plan) -> None:
     if _row(connection, plan.name) is not None:
         raise Conflict(
             "rollout_exists", f"`{plan.name}` is a rollout already", where="$.name",
             hint="Choose another name; names tell rollouts apart for ever.",
         )  # fmt: skip
-    other = connection.execute(select(ROLLOUTS.c.name).where(ROLLOUTS.c.claim == claim)).scalar()
+    mine = ROLLOUTS.c.claim == _claim_of(plan)
+    other = connection.execute(select(ROLLOUTS.c.name).where(mine)).scalar()
     if other is not None:
         raise Conflict(
             "dial_taken", f"`{plan.dial}` is turned by rollout `{other}`", where="$.dial",
